@@ -1,0 +1,137 @@
+"""Everything that can fail, as one family; each message names the thing and the way out."""
+
+
+class RlmKernelError(Exception):
+    """The root of every error that this package raises on purpose."""
+
+
+class ConfigError(RlmKernelError):
+    """What was asked for can't be: an option, a model's name, a missing key."""
+
+
+class EmptyQuestion(ConfigError):
+    """The question has no text."""
+
+
+class UnknownModel(ConfigError):
+    """A model's name has a provider that does not exist, or no model behind the provider."""
+
+
+class MissingKey(ConfigError):
+    """A provider needs an API key and the environment has none."""
+
+
+class MissingExtra(ConfigError):
+    """Something optional is asked for and is not installed."""
+
+
+class ContextError(RlmKernelError):
+    """The context can't be used."""
+
+
+class ContextNotFound(ContextError):
+    """There is nothing at the context's path."""
+
+
+class ContextUnreadable(ContextError):
+    """The context is there and can't be read."""
+
+
+class ContextBinary(ContextError):
+    """The context, or files of its folder, hold binary data."""
+
+
+class ContextEncoding(ContextError):
+    """The context is not valid UTF-8."""
+
+
+class ContextTooLarge(ContextError):
+    """The context does not fit into the session's memory."""
+
+
+class StorageFull(RlmKernelError):
+    """The disk has no room for the recording or the context."""
+
+
+class SandboxError(RlmKernelError):
+    """The container could not be had or was lost."""
+
+
+class EngineUnavailable(SandboxError):
+    """No container engine answers."""
+
+
+class EngineTimeout(SandboxError):
+    """The engine did not answer in time."""
+
+
+class ImageMissing(SandboxError):
+    """The sandbox image has not been built."""
+
+
+class SandboxRefused(SandboxError):
+    """The engine can't give the isolation or a limit that was asked for, so nothing was run."""
+
+
+class SandboxLost(SandboxError):
+    """The container ended, or its stream did, while it was needed."""
+
+
+class GuestProtocolError(SandboxError):
+    """The container sent what the protocol forbids; its session was closed."""
+
+
+class KernelFailed(SandboxError):
+    """The kernel in the container could not be started."""
+
+
+class ModelError(RlmKernelError):
+    """A model gave no usable reply."""
+
+
+class ModelAuthError(ModelError):
+    """The provider refused the key or the permission."""
+
+
+class ModelRejected(ModelError):
+    """The provider refused the request itself (4xx); the same request will fail again."""
+
+
+class ModelReplyInvalid(ModelError):
+    """The reply is not what the provider's interface promises: invalid JSON, no choice, no text."""
+
+
+class ScriptExhausted(ModelError):
+    """A scripted model was asked for more turns than its file has."""
+
+
+class RetryableModelError(ModelError):
+    """A failure that may pass; `retry_after` is the provider's own wish, in seconds."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class RateLimited(RetryableModelError):
+    """The provider said 429."""
+
+
+class ModelUnavailable(RetryableModelError):
+    """The provider is overloaded or failing (5xx), or can't be reached."""
+
+
+class ModelTimeout(RetryableModelError):
+    """The provider did not reply in time."""
+
+
+class NoAnswer(RlmKernelError):
+    """The run ended without an answer."""
+
+
+class BudgetExceeded(RlmKernelError):
+    """A limit of the run is spent."""
+
+
+class DepthExceeded(RlmKernelError):
+    """A call would go deeper than the run allows."""

@@ -1,0 +1,267 @@
+"""Everything that happens in a run, as typed events; the recording, the progress display and exports read these.
+
+The schema's version is `SCHEMA_VERSION`. A line of a recording is one `Record` as JSON; `docs/recording.md` describes
+it for readers. Adding a field with a default keeps the version; any other change raises it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+from rlm_kernel.types import JSON, Message, Usage
+
+SCHEMA_VERSION = 1
+
+CellStatus = Literal["ok", "error", "timed_out", "interrupted", "kernel_died"]
+RunStatus = Literal["answered", "partial", "failed", "cancelled"]
+AnswerSource = Literal["FINAL", "FINAL_VAR", "answer", "reply", "last_request"]
+
+
+class Event(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=lambda name: name, omit_defaults=False
+):
+    """Something that happened; the JSON field `type` is the class's name."""
+
+
+class RunStarted(Event):
+    """The first event of every run. `settings` holds the resolved configuration, without secrets."""
+
+    run: str
+    question: str
+    model: str
+    sub_model: str
+    package_version: str
+    python_version: str
+    parent_run: str | None = None
+    depth: int = 0
+    settings: dict[str, JSON] = {}
+
+
+class ContextStored(Event):
+    """The context is in the content store. `digest` is SHA-256 of its bytes, `size` is in bytes."""
+
+    digest: str
+    kind: Literal["str", "files", "json"]
+    size: int
+    source: str
+    index_digest: str | None = None
+
+
+class SandboxStarted(Event):
+    """A container runs and its limits were read back from inside (`seen`)."""
+
+    runtime: str
+    engine: str
+    container: str
+    image: str
+    carrier: Literal["socket", "attach"]
+    uid: int
+    seen: dict[str, JSON]
+
+
+class KernelReady(Event):
+    """The kernel answers and `context` is bound; generation 1 is the first, each restart adds one.
+
+    `context_type` is the guest's word for the variable's type, `context_length` its `len()`.
+    """
+
+    generation: int
+    context_type: str
+    context_length: int
+
+
+class KernelRestarted(Event):
+    """The kernel was lost or had to be killed, and its variables with it; `lost` names them."""
+
+    generation: int
+    reason: str
+    lost: list[str] = []
+
+
+class TurnStarted(Event):
+    """The controller begins a turn, counted from 1."""
+
+    turn: int
+
+
+class ModelRequested(Event):
+    """A request to the root model. `messages` are those added since the conversation's last request.
+
+    The conversation is append-only: the whole request is every earlier message up to `history`, then these.
+    """
+
+    call: str
+    model: str
+    history: int
+    messages: list[Message]
+    max_output_tokens: int | None = None
+
+
+class ModelReplied(Event):
+    """The root model's reply. `seconds` counts from the request, waits and retries included."""
+
+    call: str
+    text: str
+    finish_reason: str
+    usage: Usage
+    seconds: float
+    attempts: int
+    served_by: str
+    reply_id: str | None = None
+
+
+class ModelFailed(Event):
+    """The root model gave no reply."""
+
+    call: str
+    error: str
+    message: str
+    seconds: float
+
+
+class ModelRetried(Event):
+    """An attempt of a root call or a sub-call failed and another one follows after `wait` seconds."""
+
+    call: str
+    attempt: int
+    error: str
+    message: str
+    wait: float
+
+
+class CellStarted(Event):
+    """A cell is about to run; cells are counted from 1."""
+
+    cell: int
+    turn: int
+    code: str
+
+
+class CellOutput(Event):
+    """One output of a cell, shaped as in nbformat 4.5. `late`: it came after the cell had ended."""
+
+    cell: int
+    output: dict[str, JSON]
+    late: bool = False
+
+
+class CellFinished(Event):
+    """A cell's end. `cut` counts bytes of output that were left out; `final` is what it gave as an answer."""
+
+    cell: int
+    status: CellStatus
+    seconds: float
+    execution_count: int | None = None
+    ename: str | None = None
+    evalue: str | None = None
+    cut: int = 0
+    final: JSON = None
+    final_source: Literal["FINAL", "FINAL_VAR", "answer"] | None = None
+
+
+class SubcallRequested(Event):
+    """A cell asked a sub-model and the host took the call."""
+
+    call: str
+    cell: int
+    model: str
+    prompt: str
+
+
+class SubcallReplied(Event):
+    """A sub-call's answer; the fields are those of `ModelReplied`."""
+
+    call: str
+    text: str
+    finish_reason: str
+    usage: Usage
+    seconds: float
+    attempts: int
+    served_by: str
+    reply_id: str | None = None
+
+
+class SubcallFailed(Event):
+    """A sub-call without an answer: `code` is what the guest was told."""
+
+    call: str
+    code: str
+    error: str
+    message: str
+    seconds: float
+
+
+class SubcallRefused(Event):
+    """A sub-call that the host did not take, for example as no cell ran."""
+
+    call: str
+    reason: str
+    model: str | None
+    prompt: str
+
+
+class AnswerGiven(Event):
+    """The run has its answer."""
+
+    answer: str
+    source: AnswerSource
+
+
+class Notice(Event):
+    """Something a person should know that is no failure."""
+
+    message: str
+
+
+class RunFinished(Event):
+    """The last event of every run that was not killed. `usage` is per model name."""
+
+    status: RunStatus
+    answer: str | None
+    seconds: float
+    turns: int
+    usage: dict[str, Usage]
+    error: str | None = None
+    message: str | None = None
+
+
+AnyEvent = (
+    RunStarted
+    | ContextStored
+    | SandboxStarted
+    | KernelReady
+    | KernelRestarted
+    | TurnStarted
+    | ModelRequested
+    | ModelReplied
+    | ModelFailed
+    | ModelRetried
+    | CellStarted
+    | CellOutput
+    | CellFinished
+    | SubcallRequested
+    | SubcallReplied
+    | SubcallFailed
+    | SubcallRefused
+    | AnswerGiven
+    | Notice
+    | RunFinished
+)
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a recording: the schema's version, a number that counts from 0, UTC in seconds, the event."""
+
+    v: int
+    seq: int
+    at: float
+    event: AnyEvent
+
+
+class EventSink(Protocol):
+    """Where events go."""
+
+    def emit(self, event: AnyEvent) -> None:
+        """Take `event`; it is durable against a kill of this process when this returns."""
