@@ -19,13 +19,11 @@ RunStatus = Literal["answered", "partial", "failed", "cancelled"]
 AnswerSource = Literal["FINAL", "FINAL_VAR", "answer", "reply", "last_request"]
 
 
-class Event(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=lambda name: name, omit_defaults=False
-):
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=lambda name: name, omit_defaults=False):
     """Something that happened; the JSON field `type` is the class's name."""
 
 
-class RunStarted(Event):
+class RunStarted(Event, frozen=True, kw_only=True):
     """The first event of every run. `settings` holds the resolved configuration, without secrets."""
 
     run: str
@@ -39,7 +37,7 @@ class RunStarted(Event):
     settings: dict[str, JSON] = {}
 
 
-class ContextStored(Event):
+class ContextStored(Event, frozen=True, kw_only=True):
     """The context is in the content store. `digest` is SHA-256 of its bytes, `size` is in bytes."""
 
     digest: str
@@ -49,7 +47,7 @@ class ContextStored(Event):
     index_digest: str | None = None
 
 
-class SandboxStarted(Event):
+class SandboxStarted(Event, frozen=True, kw_only=True):
     """A container runs and its limits were read back from inside (`seen`)."""
 
     runtime: str
@@ -61,7 +59,7 @@ class SandboxStarted(Event):
     seen: dict[str, JSON]
 
 
-class KernelReady(Event):
+class KernelReady(Event, frozen=True, kw_only=True):
     """The kernel answers and `context` is bound; generation 1 is the first, each restart adds one.
 
     `context_type` is the guest's word for the variable's type, `context_length` its `len()`.
@@ -72,7 +70,7 @@ class KernelReady(Event):
     context_length: int
 
 
-class KernelRestarted(Event):
+class KernelRestarted(Event, frozen=True, kw_only=True):
     """The kernel was lost or had to be killed, and its variables with it; `lost` names them."""
 
     generation: int
@@ -80,13 +78,13 @@ class KernelRestarted(Event):
     lost: list[str] = []
 
 
-class TurnStarted(Event):
+class TurnStarted(Event, frozen=True, kw_only=True):
     """The controller begins a turn, counted from 1."""
 
     turn: int
 
 
-class ModelRequested(Event):
+class ModelRequested(Event, frozen=True, kw_only=True):
     """A request to the root model. `messages` are those added since the conversation's last request.
 
     The conversation is append-only: the whole request is every earlier message up to `history`, then these.
@@ -99,7 +97,7 @@ class ModelRequested(Event):
     max_output_tokens: int | None = None
 
 
-class ModelReplied(Event):
+class ModelReplied(Event, frozen=True, kw_only=True):
     """The root model's reply. `seconds` counts from the request, waits and retries included."""
 
     call: str
@@ -112,7 +110,7 @@ class ModelReplied(Event):
     reply_id: str | None = None
 
 
-class ModelFailed(Event):
+class ModelFailed(Event, frozen=True, kw_only=True):
     """The root model gave no reply."""
 
     call: str
@@ -121,7 +119,7 @@ class ModelFailed(Event):
     seconds: float
 
 
-class ModelRetried(Event):
+class ModelRetried(Event, frozen=True, kw_only=True):
     """An attempt of a root call or a sub-call failed and another one follows after `wait` seconds."""
 
     call: str
@@ -131,7 +129,7 @@ class ModelRetried(Event):
     wait: float
 
 
-class CellStarted(Event):
+class CellStarted(Event, frozen=True, kw_only=True):
     """A cell is about to run; cells are counted from 1."""
 
     cell: int
@@ -139,7 +137,7 @@ class CellStarted(Event):
     code: str
 
 
-class CellOutput(Event):
+class CellOutput(Event, frozen=True, kw_only=True):
     """One output of a cell, shaped as in nbformat 4.5. `late`: it came after the cell had ended."""
 
     cell: int
@@ -147,7 +145,7 @@ class CellOutput(Event):
     late: bool = False
 
 
-class CellFinished(Event):
+class CellFinished(Event, frozen=True, kw_only=True):
     """A cell's end. `cut` counts bytes of output that were left out; `final` is what it gave as an answer."""
 
     cell: int
@@ -161,7 +159,7 @@ class CellFinished(Event):
     final_source: Literal["FINAL", "FINAL_VAR", "answer"] | None = None
 
 
-class SubcallRequested(Event):
+class SubcallRequested(Event, frozen=True, kw_only=True):
     """A cell asked a sub-model and the host took the call."""
 
     call: str
@@ -170,7 +168,7 @@ class SubcallRequested(Event):
     prompt: str
 
 
-class SubcallReplied(Event):
+class SubcallReplied(Event, frozen=True, kw_only=True):
     """A sub-call's answer; the fields are those of `ModelReplied`."""
 
     call: str
@@ -183,7 +181,7 @@ class SubcallReplied(Event):
     reply_id: str | None = None
 
 
-class SubcallFailed(Event):
+class SubcallFailed(Event, frozen=True, kw_only=True):
     """A sub-call without an answer: `code` is what the guest was told."""
 
     call: str
@@ -193,7 +191,7 @@ class SubcallFailed(Event):
     seconds: float
 
 
-class SubcallRefused(Event):
+class SubcallRefused(Event, frozen=True, kw_only=True):
     """A sub-call that the host did not take, for example as no cell ran."""
 
     call: str
@@ -202,20 +200,20 @@ class SubcallRefused(Event):
     prompt: str
 
 
-class AnswerGiven(Event):
+class AnswerGiven(Event, frozen=True, kw_only=True):
     """The run has its answer."""
 
     answer: str
     source: AnswerSource
 
 
-class Notice(Event):
+class Notice(Event, frozen=True, kw_only=True):
     """Something a person should know that is no failure."""
 
     message: str
 
 
-class RunFinished(Event):
+class RunFinished(Event, frozen=True, kw_only=True):
     """The last event of every run that was not killed. `usage` is per model name."""
 
     status: RunStatus

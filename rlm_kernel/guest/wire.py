@@ -170,9 +170,7 @@ class Wire:
     def release(self, message: Message) -> None:
         """Give back the window that `message` took; the next `data_to_send` tells the other end."""
         self._incoming[message.channel].unreleased -= message.cost
-        self._credits.append(
-            HEADER.pack(CREDIT.size, message.channel, FLAG_CREDIT) + CREDIT.pack(message.cost)
-        )
+        self._credits.append(HEADER.pack(CREDIT.size, message.channel, FLAG_CREDIT) + CREDIT.pack(message.cost))
 
     def _check(self, length: int, number: int, flags: int) -> Channel:
         """Judge a header before its payload is waited for."""
