@@ -1,0 +1,217 @@
+"""The sandbox image, built when the name that its inputs give it is missing from the engine. Everything here blocks."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fcntl import LOCK_EX, flock
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import docker
+import platformdirs
+import requests
+from docker.errors import APIError, ImageNotFound
+
+from rlm_kernel.errors import EngineTimeout, EngineUnavailable, ImageMissing, SandboxError
+from rlm_kernel.sandbox.image_sources import ImageSources, digest, write_context
+
+Progress = Callable[[str], None]
+
+PYTHON_BASE = "python:3.11-slim-bookworm"
+PYTHON_VERSION = "3.11"
+STAGE_LABEL = "io.rlm-kernel.build-stage"
+REGISTRY_DEADLINE = 15
+BUILD_DEADLINE = 600
+"""Seconds without a word from the engine, or for one program on the host, after which a build has failed."""
+
+_WHEEL_ARCH = {"amd64": "x86_64", "arm64": "aarch64"}
+_GLIBC_MINORS = (17, 28, 31, 34, 36)
+"""The manylinux levels in use up to the glibc of Debian bookworm, 2.36."""
+
+
+def image_tag() -> str:
+    """Return the sandbox image's name, "rlm-kernel-sandbox:" and 12 digits made from all of its inputs."""
+    return ImageSources.find().tag()
+
+
+def ensure_image(client: docker.APIClient, *, base: str = "auto", progress: Progress, rebuild: bool = False) -> str:
+    """Return the sandbox image's name; build the image first if the engine lacks it, or if `rebuild`.
+
+    `base` is an image to build on, "debian" for the one made from Debian's packages, or "auto": `PYTHON_BASE` where the
+    engine has it or a registry answers, else Debian's. `progress` is told, line by line, what goes on. Two builds never
+    run at once. Raise `SandboxError`, saying what failed and the way out; a half-built image has no name.
+    """
+    sources = ImageSources.find()
+    tag = sources.tag()
+    with _one_build_at_a_time(progress):
+        if rebuild or not _has_image(client, tag):
+            base = _choose_base(client, sources, base, progress)
+            wheels = _fetch_wheels(sources, _architecture(client), progress)
+            files = sources.files() | {f"wheels/{wheel.name}": wheel for wheel in wheels}
+            progress(f"Building {tag} on {base}")
+            labels = {
+                "org.opencontainers.image.version": tag.partition(":")[2],
+                "org.opencontainers.image.base.name": base,
+            }
+            _build(client, files, tag, progress, buildargs={"BASE": base}, labels=labels, nocache=rebuild)
+    return tag
+
+
+def _choose_base(client: docker.APIClient, sources: ImageSources, base: str, progress: Progress) -> str:
+    if base == "auto":
+        if _has_image(client, PYTHON_BASE) or _registry_has(client, PYTHON_BASE):
+            return PYTHON_BASE
+        progress(f"No registry answers for {PYTHON_BASE}; making a base from Debian packages instead")
+    elif base != "debian":
+        return base
+    tag = sources.base_tag()
+    if not _has_image(client, tag):
+        _make_debian_base(client, sources, tag, progress)
+    return tag
+
+
+def _make_debian_base(client: docker.APIClient, sources: ImageSources, tag: str, progress: Progress) -> None:
+    with tempfile.TemporaryDirectory(prefix="rlm-kernel-base-") as folder:
+        tar = Path(folder) / "base.tar"
+        try:
+            _run(["sh", str(sources.base_script), str(tar), _architecture(client)], progress)
+        except SandboxError as error:
+            raise ImageMissing(
+                f"no base for the sandbox image: no registry answers for {PYTHON_BASE}, and making one from Debian "
+                f"packages failed. Make a registry reachable, load that image with `docker load`, name another one with "
+                f"`rlm-kernel image build --base IMAGE`, or repair this: {error}"
+            ) from None
+        _build(client, {"Dockerfile": sources.images / "Dockerfile.base", "base.tar": tar}, tag, progress)
+
+
+def _fetch_wheels(sources: ImageSources, arch: str, progress: Progress) -> list[Path]:
+    """Return the locked wheels for the engine's architecture, from the cache or, with pip as its user configured it, anew."""
+    folder = _cache() / "wheels" / f"{digest({'lock': sources.lock})}-{arch}"
+    if not folder.is_dir():
+        if find_spec("pip") is None:
+            raise SandboxError(
+                f"the image's wheels are fetched with pip, which {sys.executable} lacks: install pip there"
+            )
+        progress("Fetching the sandbox image's wheels")
+        machine = _WHEEL_ARCH.get(arch, arch)
+        platforms = [f"manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS] + [f"manylinux2014_{machine}"]
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
+            _run(
+                [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps"]
+                + ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON_VERSION}"]
+                + [f"--platform={name}" for name in platforms]
+                + [f"--requirement={sources.lock}", f"--dest={unfinished}/wheels"],
+                progress,
+            )
+            Path(unfinished, "wheels").rename(folder)
+    return sorted(folder.glob("*.whl"))
+
+
+def _build(client: docker.APIClient, files: Mapping[str, Path], tag: str, progress: Progress, **options: Any) -> None:
+    """Build `tag` from `files` alone, without a network, and leave no nameless image of an earlier stage."""
+    with tempfile.TemporaryFile() as context, _engine_errors(f"build {tag}"):
+        write_context(context, files)
+        context.seek(0)
+        replies = client.build(
+            fileobj=context, custom_context=True, tag=tag, network_mode="none", rm=True, forcerm=True, decode=True,
+            timeout=BUILD_DEADLINE, **options,
+        )  # fmt: skip
+        try:
+            _follow(replies, tag, progress)
+        finally:
+            client.prune_images({"dangling": True, "label": [STAGE_LABEL]})
+
+
+def _follow(replies: Iterator[dict[str, Any]], tag: str, progress: Progress) -> None:
+    """Pass on what the engine says about a build until it ends. Raise `SandboxError` if it fails."""
+    said: deque[str] = deque(maxlen=20)
+    for reply in replies:
+        if "error" in reply:
+            log = "\n  ".join([*said, str(reply["error"])])
+            raise SandboxError(f"the image {tag} could not be built; the end of its log:\n  {log}")
+        for line in str(reply.get("stream") or reply.get("status") or "").splitlines():
+            if line.strip() and "progress" not in reply:
+                said.append(line)
+                progress(line)
+
+
+def _run(command: Sequence[str], progress: Progress) -> None:
+    """Run a program on the host to its end, within `BUILD_DEADLINE`. Raise `SandboxError` with the end of its output."""
+    said: deque[str] = deque(maxlen=20)
+    with subprocess.Popen(  # noqa: S603 - a list of our own, no shell
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        deadline = Timer(BUILD_DEADLINE, process.kill)
+        deadline.start()
+        try:
+            assert process.stdout is not None
+            for line in map(str.rstrip, process.stdout):
+                said.append(line)
+                progress(line)
+        except BaseException:
+            process.terminate()
+            raise
+        finally:
+            deadline.cancel()
+    if process.returncode:
+        raise SandboxError(f"`{' '.join(command)}` failed ({process.returncode}):\n  " + "\n  ".join(said))
+
+
+def _has_image(client: docker.APIClient, name: str) -> bool:
+    with _engine_errors(f"look for the image {name}"):
+        try:
+            client.inspect_image(name)
+        except ImageNotFound:
+            return False
+    return True
+
+
+def _registry_has(client: docker.APIClient, name: str) -> bool:
+    usual, client.timeout = client.timeout, REGISTRY_DEADLINE
+    try:
+        client.inspect_distribution(name)
+    except (APIError, requests.RequestException):
+        return False
+    finally:
+        client.timeout = usual
+    return True
+
+
+def _architecture(client: docker.APIClient) -> str:
+    """Return the engine's architecture, in the names that Go and Debian share."""
+    with _engine_errors("tell its architecture"):
+        return str(client.version().get("Arch") or platform.machine())
+
+
+@contextmanager
+def _engine_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except APIError as error:
+        raise SandboxError(f"the engine refused to {what}: {error.explanation or error}") from None
+    except requests.Timeout:
+        raise EngineTimeout(f"the engine did not {what} in time: is it overloaded?") from None
+    except requests.RequestException as error:
+        raise EngineUnavailable(f"the engine went away while it was to {what} ({error}): start it again") from None
+
+
+@contextmanager
+def _one_build_at_a_time(progress: Progress) -> Iterator[None]:
+    folder = _cache()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "image.lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        yield
+
+
+def _cache() -> Path:
+    return platformdirs.user_cache_path("rlm-kernel", appauthor=False)
