@@ -1,0 +1,5 @@
+"""Answers the sub-calls that a sandbox's cells make."""
+
+from rlm_kernel.bridge.bridge import Bridge
+
+__all__ = ["Bridge"]

@@ -1,0 +1,6 @@
+"""Runs cells in the kernel of a sandbox."""
+
+from rlm_kernel.kernel.client import BoundContext, KernelClient
+from rlm_kernel.kernel.result import CellResult, Final
+
+__all__ = ["BoundContext", "CellResult", "Final", "KernelClient"]

@@ -1,0 +1,177 @@
+"""The Jupyter messages that are used, and the guest's control messages, checked as they arrive.
+
+The message protocol is https://jupyter-client.readthedocs.io/en/stable/messaging.html, version 5.3.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from rlm_kernel.errors import GuestProtocolError
+from rlm_kernel.types import JSON
+
+CELL_MIME = "application/vnd.rlm-kernel.cell+json"
+CELL_END = "__import__('rlm_guest.names', fromlist=['names']).cell_end()"
+"""What IPython evaluates after a cell that succeeded; its value comes inside the reply, in order."""
+
+S = TypeVar("S")
+Name = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class Header(msgspec.Struct, frozen=True):
+    """A message's own header."""
+
+    msg_id: Name
+    msg_type: Name
+
+
+class ParentHeader(msgspec.Struct, frozen=True):
+    """The header of the request a message belongs to; empty for what the kernel sends by itself."""
+
+    msg_id: Name = ""
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """A message whose content is not looked at yet."""
+
+    header: Header
+    content: msgspec.Raw
+    parent_header: ParentHeader = ParentHeader()
+
+
+class StreamContent(msgspec.Struct, frozen=True):
+    """Text on stdout or stderr."""
+
+    name: Literal["stdout", "stderr"]
+    text: str
+
+
+class DisplayContent(msgspec.Struct, frozen=True):
+    """A rich display or a result, by MIME type."""
+
+    data: dict[str, Any]
+    metadata: dict[str, Any] = {}
+    execution_count: int | None = None
+
+
+class ErrorContent(msgspec.Struct, frozen=True):
+    """An exception that ended a cell."""
+
+    ename: str
+    evalue: str
+    traceback: list[str]
+
+
+class StatusContent(msgspec.Struct, frozen=True):
+    """The kernel's state."""
+
+    execution_state: Name
+
+
+class ReplyContent(msgspec.Struct, frozen=True):
+    """An execute_reply."""
+
+    status: Literal["ok", "error", "aborted", "abort"]
+    execution_count: int | None = None
+    user_expressions: dict[str, msgspec.Raw] = {}
+
+
+class CellEndBundle(msgspec.Struct, frozen=True):
+    """The value of `CELL_END` as IPython wraps it."""
+
+    data: dict[str, msgspec.Raw] = {}
+
+
+class FinalContent(msgspec.Struct, frozen=True):
+    """The answer a cell gave."""
+
+    value: Any
+    source: Literal["FINAL", "FINAL_VAR", "answer"]
+
+
+class CellEnd(msgspec.Struct, frozen=True):
+    """What the guest says at the end of a cell: its answer, if any, and the names of the user's variables."""
+
+    final: FinalContent | None = None
+    names: Annotated[list[Name], msgspec.Meta(max_length=1000)] = []
+
+
+class KernelReadyMessage(msgspec.Struct, frozen=True, tag="kernel_ready"):
+    """The kernel answers and `context` is bound."""
+
+    generation: int
+    context_type: Name
+    context_length: int
+
+
+class BindFailed(msgspec.Struct, frozen=True, tag="bind_failed"):
+    """The context could not be loaded."""
+
+    message: str
+
+
+class KernelDied(msgspec.Struct, frozen=True, tag="kernel_died"):
+    """The kernel process ended by itself; `code` is negative for a signal."""
+
+    generation: int
+    code: int
+    oom: bool = False
+
+
+class Cut(msgspec.Struct, frozen=True, tag="cut"):
+    """The relay left out output of a cell."""
+
+    cell_msg_id: Name
+    bytes: int
+    messages: int
+
+
+class Pong(msgspec.Struct, frozen=True, tag="pong"):
+    """The answer to a ping."""
+
+    n: int
+
+
+ControlMessage = KernelReadyMessage | BindFailed | KernelDied | Cut | Pong
+
+
+def decode(payload: bytes | msgspec.Raw, shape: type[S]) -> S:
+    """Read a message that the guest's own code makes. Raise `GuestProtocolError` if it has another shape."""
+    try:
+        return msgspec.json.decode(payload, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise GuestProtocolError(f"the container sent a malformed message: {error}") from None
+
+
+def decode_lenient(content: msgspec.Raw, shape: type[S]) -> S | None:
+    """Read content that model code can shape through IPython's own functions; None if it can't be used."""
+    try:
+        return msgspec.json.decode(content, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def execute_request(code: str) -> tuple[str, bytes]:
+    """Return a new message id and an execute_request for `code`."""
+    msg_id = uuid.uuid4().hex
+    header: dict[str, JSON] = {
+        "msg_id": msg_id,
+        "msg_type": "execute_request",
+        "username": "host",
+        "session": "rlm_kernel",
+        "date": datetime.now(UTC).isoformat(),
+        "version": "5.3",
+    }
+    content: dict[str, JSON] = {
+        "code": code,
+        "silent": False,
+        "store_history": True,
+        "user_expressions": {"rlm": CELL_END},
+        "allow_stdin": False,
+        "stop_on_error": True,
+    }
+    return msg_id, msgspec.json.encode({"header": header, "parent_header": {}, "metadata": {}, "content": content})

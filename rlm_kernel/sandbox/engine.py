@@ -1,0 +1,101 @@
+"""Calls of a Docker engine: off the event loop, each with a deadline, foreign errors mapped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+import docker
+import docker.errors
+import requests
+from docker.context import ContextAPI
+from docker.utils import kwargs_from_env
+
+from rlm_kernel.errors import EngineTimeout, EngineUnavailable, ImageMissing, SandboxError
+
+T = TypeVar("T")
+CALL_DEADLINE = 30.0
+REMEDY = "run `make engine` in a checkout of rlm_kernel, start Docker yourself, or set DOCKER_HOST"
+
+
+def connect(docker_host: str | None = None, *, deadline: float = CALL_DEADLINE) -> docker.APIClient:
+    """Return a client for `docker_host`, else DOCKER_HOST, else the current Docker context. It blocks.
+
+    Raise `EngineUnavailable` if no engine answers within `deadline` seconds.
+    """
+    try:
+        options = kwargs_from_env()
+        if docker_host:
+            options["base_url"] = docker_host
+        elif "base_url" not in options and (host := ContextAPI.get_current_context().Host):
+            options["base_url"] = host
+        return docker.APIClient(version="auto", timeout=int(deadline), **options)
+    except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        where = docker_host or os.environ.get("DOCKER_HOST") or "the default socket"
+        raise EngineUnavailable(f"no container engine answers at {where} ({error}): {REMEDY}") from None
+
+
+class Engine:
+    """One engine, called from worker threads.
+
+    A call that was begun is never abandoned: a cancel waits for its end, which the deadline bounds, so that what it
+    made is known to those who clean up.
+    """
+
+    def __init__(self, docker_host: str | None = None) -> None:
+        self._docker_host = docker_host
+        self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="engine")
+        self._client: docker.APIClient | None = None
+
+    async def client(self) -> docker.APIClient:
+        """Return the connected client. Raise `EngineUnavailable`."""
+        if self._client is None:
+            self._client = await self._run(connect, self._docker_host)
+        return self._client
+
+    async def call(self, what: str, function: Callable[[docker.APIClient], T]) -> T:
+        """Run `function(client)` in a thread; `what` names the call in errors.
+
+        Raise `EngineUnavailable`, `EngineTimeout`, `ImageMissing`, or `docker.errors.APIError` where the caller may
+        know what to make of it.
+        """
+        client = await self.client()
+        try:
+            return await self._run(function, client)
+        except docker.errors.ImageNotFound as error:
+            raise ImageMissing(
+                f"the engine has no such image ({error.explanation}): run `rlm-kernel image build`"
+            ) from None
+        except docker.errors.APIError:
+            raise
+        except requests.Timeout:
+            raise EngineTimeout(f"the engine did not {what} within {CALL_DEADLINE:.0f} s: is it overloaded?") from None
+        except requests.RequestException as error:
+            raise EngineUnavailable(f"the engine went away while it was to {what} ({error}): {REMEDY}") from None
+
+    async def aclose(self) -> None:
+        """Close the connections; calls under way end first."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        self._threads.shutdown(wait=False)
+
+    async def _run(self, function: Callable[..., T], *args: object) -> T:
+        call = asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            while not call.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait({call})
+            call.exception()
+            raise
+
+
+def failed(what: str, error: docker.errors.APIError) -> SandboxError:
+    """Return the error to raise when the engine said no to `what`."""
+    return SandboxError(f"the engine refused to {what}: {error.explanation or error}")

@@ -1,0 +1,131 @@
+"""Compares what the guest sees of its limits with what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from rlm_kernel.errors import GuestProtocolError, SandboxRefused
+from rlm_kernel.guest.wire import PROTOCOL_VERSION
+from rlm_kernel.sandbox.spec import GUEST_PRIVATE, GUEST_TMP, SandboxSpec
+from rlm_kernel.types import JSON
+
+SECCOMP_FILTER = 2
+PAGE = 4096
+
+
+class TmpfsSeen(msgspec.Struct, frozen=True):
+    """One tmpfs mount: its size in bytes and its mount options."""
+
+    size: int | None
+    options: list[str]
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """The guest's reading of its own limits; None where it found no value. Sizes are in bytes, CPUs in cores."""
+
+    pid: int
+    uid: list[int]
+    gid: list[int]
+    groups: list[int]
+    cap_eff: str | None
+    cap_prm: str | None
+    cap_inh: str | None
+    cap_bnd: str | None
+    cap_amb: str | None
+    no_new_privs: bool | None
+    seccomp: int | None
+    rootfs_read_only: bool | None
+    tmpfs: dict[str, TmpfsSeen]
+    pids_max: int | None
+    memory_max: int | None
+    memory_swap_max: int | None
+    swap_total: int | None
+    cpu_max: float | None
+    nofile: tuple[int, int]
+    interfaces: list[str] | None
+    python: str
+
+
+class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello", tag_field="type"):
+    """The first message of a guest."""
+
+    protocol: int
+    facts: msgspec.Raw
+
+
+def read_hello(payload: bytes, spec: SandboxSpec, uid: int) -> dict[str, JSON]:
+    """Return what the guest saw, or raise `SandboxRefused` naming each limit that does not hold."""
+    try:
+        hello = msgspec.json.decode(payload, type=Hello)
+        if hello.protocol != PROTOCOL_VERSION:
+            raise GuestProtocolError(
+                f"the sandbox image speaks protocol {hello.protocol}, this host {PROTOCOL_VERSION}: "
+                "rebuild it with `rlm-kernel image build`"
+            )
+        seen = msgspec.json.decode(hello.facts, type=Seen)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise GuestProtocolError(f"the container's first message is not a hello: {error}") from None
+    if problems := list(_problems(seen, spec, uid)):
+        raise SandboxRefused(
+            "the engine did not give the isolation that was asked for, so nothing was run: "
+            + "; ".join(problems)
+            + ". See docs/security.md for what an engine needs"
+        )
+    facts: dict[str, JSON] = msgspec.to_builtins(seen)
+    return facts
+
+
+def _problems(seen: Seen, spec: SandboxSpec, uid: int) -> Iterator[str]:
+    yield from _identity_problems(seen, uid)
+    yield from _file_system_problems(seen, spec)
+    yield from _resource_problems(seen, spec)
+    if seen.interfaces != ["lo"]:
+        yield f"there are network interfaces: {seen.interfaces}"
+
+
+def _identity_problems(seen: Seen, uid: int) -> Iterator[str]:
+    if seen.pid != 1:
+        yield f"the relay is process {seen.pid}, not 1"
+    if set(seen.uid) != {uid} or set(seen.gid) != {uid} or not set(seen.groups) <= {uid}:
+        yield f"it runs as uid {seen.uid}, gid {seen.gid}, groups {seen.groups}, not as {uid}"
+    for name in ("cap_eff", "cap_prm", "cap_inh", "cap_bnd", "cap_amb"):
+        value = getattr(seen, name)
+        if value is None or int(value, 16) != 0:
+            yield f"{name} is {value}, so there are capabilities"
+    if not seen.no_new_privs:
+        yield "no_new_privs is not set"
+    if seen.seccomp != SECCOMP_FILTER:
+        yield f"no seccomp filter is active (mode {seen.seccomp})"
+
+
+def _file_system_problems(seen: Seen, spec: SandboxSpec) -> Iterator[str]:
+    if not seen.rootfs_read_only:
+        yield "the root file system is writable"
+    for path, size in (
+        (GUEST_TMP, spec.tmp_size),
+        (GUEST_PRIVATE, spec.private_size),
+        ("/dev/shm", spec.shm_size),  # noqa: S108 - a path inside the container
+    ):
+        mount = seen.tmpfs.get(path)
+        if mount is None or mount.size is None or mount.size > size + PAGE:
+            yield f"{path} is no tmpfs of at most {size} bytes ({mount})"
+        elif not {"nosuid", "nodev", "noexec"} <= set(mount.options):
+            yield f"{path} lacks nosuid, nodev or noexec"
+
+
+def _resource_problems(seen: Seen, spec: SandboxSpec) -> Iterator[str]:
+    for name, value, limit in (
+        ("pids", seen.pids_max, spec.pids),
+        ("memory", seen.memory_max, spec.memory),
+        ("cpu", seen.cpu_max, spec.cpus),
+        ("open files", max(seen.nofile), spec.nofile),
+    ):
+        if value is None or value > limit * 1.001:
+            yield f"the {name} limit is {value}, not {limit}"
+    if seen.memory_swap_max is None:
+        if seen.swap_total != 0:
+            yield "swap is not limited"
+    elif seen.memory_swap_max > 0:
+        yield f"it may use {seen.memory_swap_max} bytes of swap"

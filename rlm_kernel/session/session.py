@@ -1,0 +1,141 @@
+"""A session: a sandbox, its kernel and its bridge, in one async context manager."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rlm_kernel.bridge import Bridge
+from rlm_kernel.errors import ContextTooLarge
+from rlm_kernel.events import EventSink, SandboxStarted
+from rlm_kernel.kernel import BoundContext, CellResult, KernelClient
+from rlm_kernel.models.model import Model
+from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
+from rlm_kernel.sandbox.spec import Carrier, SandboxRuntime, SandboxSpec
+
+MIB = 1024 * 1024
+KERNEL_MEMORY = 160 * MIB
+"""Memory that the relay and an idle kernel need, measured and rounded up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSpec:
+    """What a session is made of; `sandbox.folder` and `sandbox.private_size` are filled in by `open_session`.
+
+    `models` is the allow-list of sub-models by name, None being the default; `cell_timeout` is in seconds.
+    """
+
+    sandbox: SandboxSpec
+    context: StoredContext
+    models: Mapping[str | None, Model]
+    cell_timeout: float
+    max_output_tokens: int | None = None
+
+
+class Session:
+    """A live session, made by `open_session`."""
+
+    def __init__(self, kernel: KernelClient, bridge: Bridge, cell_timeout: float) -> None:
+        self._kernel = kernel
+        self._bridge = bridge
+        self._cell_timeout = cell_timeout
+        self._cells = 0
+
+    async def run_cell(self, code: str, *, turn: int) -> CellResult:
+        """Run one cell of the given turn and return its result.
+
+        Raise `SandboxLost`, `GuestProtocolError` or `KernelFailed`; the session can't be used after these or after a
+        cancel.
+        """
+        self._cells += 1
+        self._bridge.cell = self._cells
+        try:
+            result = await self._kernel.run(code, turn=turn, time_limit=self._cell_timeout)
+        finally:
+            self._bridge.cell = None
+        if result.status in ("timed_out", "kernel_died"):
+            self._bridge.cancel_all()
+        return result
+
+
+@asynccontextmanager
+async def open_session(
+    runtime: SandboxRuntime, store: ContextStore, spec: SessionSpec, sink: EventSink
+) -> AsyncIterator[Session]:
+    """Start a session and end it on exit, after an error and a cancel too; nothing of it is left then.
+
+    Raise what `SandboxRuntime.open` and `KernelClient.start` raise, and `ContextTooLarge`.
+    """
+    _check_size(spec)
+    carrier = await runtime.carrier(spec.sandbox.carrier)
+    with _session_folder(store.root.parent / "sessions") as folder:
+        if carrier == "socket":
+            store.link_into(spec.context, folder)
+        sandbox_spec = replace(
+            spec.sandbox, folder=folder, carrier=carrier, private_size=_private_size(carrier, spec.context)
+        )
+        async with runtime.open(sandbox_spec) as sandbox:
+            sink.emit(
+                SandboxStarted(
+                    runtime=sandbox.runtime,
+                    engine=sandbox.engine,
+                    container=sandbox.container,
+                    image=sandbox.image,
+                    carrier=sandbox.carrier,
+                    uid=sandbox.uid,
+                    seen=sandbox.seen,
+                )
+            )
+            kernel = KernelClient(sandbox.endpoint, sink)
+            await kernel.start(_bound(carrier, spec.context))
+            async with Bridge(sandbox.endpoint, spec.models, sink, spec.max_output_tokens) as bridge:
+                yield Session(kernel, bridge, spec.cell_timeout)
+
+
+def _check_size(spec: SessionSpec) -> None:
+    """Refuse a context whose `str` would not fit, before anything is started."""
+    copies = 2 if spec.context.kind == "json" else 1
+    needed = KERNEL_MEMORY + copies * spec.context.decoded_size + spec.context.size
+    if needed > spec.sandbox.memory:
+        raise ContextTooLarge(
+            f"the context takes {spec.context.decoded_size / MIB:.0f} MiB as a Python value, and the session's memory "
+            f"of {spec.sandbox.memory / MIB:.0f} MiB is too small for it: allow {needed / MIB + 64:.0f} MiB or more "
+            "with --memory"
+        )
+
+
+def _private_size(carrier: Carrier, context: StoredContext) -> int:
+    streamed = context.size + _index_size(context) if carrier == "attach" else 0
+    return 4 * MIB + streamed
+
+
+def _index_size(context: StoredContext) -> int:
+    return context.index_path.stat().st_size if context.index_path else 0
+
+
+def _bound(carrier: Carrier, context: StoredContext) -> BoundContext:
+    files = (context.path, context.index_path) if context.index_path else (context.path,)
+    return BoundContext(
+        kind=context.kind,
+        size=context.size,
+        index_size=_index_size(context),
+        files=files if carrier == "attach" else (),
+    )
+
+
+@contextmanager
+def _session_folder(parent: Path) -> Iterator[Path]:
+    """Make the folder that a guest sees, inside one that only this user can enter; remove both on exit."""
+    private = parent / secrets.token_hex(8)
+    private.mkdir(mode=0o700, parents=True)
+    folder = private / "guest"
+    try:
+        folder.mkdir()
+        folder.chmod(0o755)
+        yield folder
+    finally:
+        shutil.rmtree(private)

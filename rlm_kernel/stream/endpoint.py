@@ -1,0 +1,125 @@
+"""A `Wire` on an asyncio transport: bytes from the guest become calls of handlers, in the order of arrival."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from rlm_kernel.errors import GuestProtocolError, RlmKernelError, SandboxLost
+from rlm_kernel.guest.wire import Channel, Message, Wire, WireError
+
+Handler = Callable[[Message], None]
+HOST_ACCEPTS = frozenset(Channel) - {Channel.CONTEXT}
+
+
+class Endpoint(asyncio.Protocol):
+    """The host's end of one session's stream.
+
+    A handler is called with each message of its channel and gives the message back with `release` when it has dealt
+    with it; messages of a channel without a handler wait, bounded by the channel's window. An `RlmKernelError` that
+    a handler raises ends the stream. `lost` is done, with the reason, once the stream
+    has ended for any reason but `close`.
+    """
+
+    def __init__(self, unwrap: Callable[[bytes], bytes] | None = None) -> None:
+        """`unwrap` takes off what a carrier puts around the guest's bytes; it may raise `WireError`."""
+        self._wire = Wire(accepts=HOST_ACCEPTS)
+        self._unwrap = unwrap
+        self._transport: asyncio.Transport | None = None
+        self._handlers: dict[Channel, Handler] = {}
+        self._waiting: dict[Channel, list[Message]] = {}
+        self._progress = asyncio.Event()
+        self._closed = False
+        self.lost: asyncio.Future[RlmKernelError] = asyncio.get_running_loop().create_future()
+
+    def handle(self, channel: Channel, handler: Handler) -> None:
+        """Let `handler` take the channel's messages, those that wait included."""
+        self._handlers[channel] = handler
+        for message in self._waiting.pop(channel, ()):
+            self._dispatch(message)
+
+    async def receive(self, channel: Channel) -> Message:
+        """Return the channel's next message, before it has a handler. Raise why the stream was lost."""
+        first: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+        def take(message: Message) -> None:
+            del self._handlers[channel]
+            first.set_result(message)
+
+        self.handle(channel, take)
+        try:
+            ends: set[asyncio.Future[Any]] = {first, self.lost}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._handlers.pop(channel, None)
+        if first.done():
+            return first.result()
+        raise self.lost.result()
+
+    def send(self, channel: Channel, payload: bytes) -> None:
+        """Send one message, as far as the guest's window allows now, the rest later. A lost stream drops it."""
+        self._wire.send(channel, payload)
+        self._flush()
+
+    async def send_all(self, channel: Channel, payload: bytes) -> None:
+        """Send one message and return when it is on its way, for what is too much to queue. Raise `SandboxLost`."""
+        self.send(channel, payload)
+        while self._wire.queued(channel):
+            if self.lost.done():
+                raise self.lost.result()
+            self._progress.clear()
+            await self._progress.wait()
+
+    def release(self, message: Message) -> None:
+        """Give back the room that `message` took."""
+        self._wire.release(message)
+        self._flush()
+
+    def fail(self, error: RlmKernelError) -> None:
+        """End the stream because of `error`."""
+        if not self._closed and not self.lost.done():
+            self.lost.set_result(error)
+        self._progress.set()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """End the stream; the guest ends with it. Safe to call twice."""
+        self._closed = True
+        self.fail(SandboxLost("the session was closed"))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            messages = self._wire.receive(data if self._unwrap is None else self._unwrap(data))
+        except WireError as error:
+            self.fail(GuestProtocolError(f"the container broke the stream's protocol: {error}"))
+            return
+        for message in messages:
+            self._dispatch(message)
+        self._progress.set()
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.fail(SandboxLost("the container ended, or its stream to the host did" + (f": {exc}" if exc else "")))
+
+    def _dispatch(self, message: Message) -> None:
+        if self.lost.done():
+            return
+        handler = self._handlers.get(message.channel)
+        if handler is None:
+            self._waiting.setdefault(message.channel, []).append(message)
+            return
+        try:
+            handler(message)
+        except RlmKernelError as error:
+            self.fail(error)
+
+    def _flush(self) -> None:
+        while self._transport is not None and (data := self._wire.data_to_send()):
+            self._transport.write(data)
