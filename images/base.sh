@@ -12,7 +12,7 @@ fi
 # bookworm is the release whose python3 is 3.11, the minor version of python:3.11-slim-bookworm.
 exec mmdebstrap \
     --variant=essential \
-    --include=python3 \
+    --include=python3,libstdc++6 \
     --architectures="$2" \
     --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
