@@ -53,6 +53,18 @@ class StorageFull(RlmKernelError):
     """The disk has no room for the recording or the context."""
 
 
+class RecordingError(RlmKernelError):
+    """The recording can't be written or read."""
+
+
+class RecordingDamaged(RecordingError):
+    """A line of the recording, other than a torn last one, is not a record."""
+
+
+class RecordingTooNew(RecordingError):
+    """The recording was written by a later version of this package."""
+
+
 class SandboxError(RlmKernelError):
     """The container could not be had or was lost."""
 

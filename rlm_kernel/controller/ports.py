@@ -1,0 +1,66 @@
+"""What the controller needs from below, and what it hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from rlm_kernel.errors import ConfigError
+from rlm_kernel.events import AnswerSource
+from rlm_kernel.kernel.result import CellResult
+
+
+class CellRunner(Protocol):
+    """Something with a live kernel."""
+
+    async def run_cell(self, code: str, *, turn: int) -> CellResult:
+        """Run one cell and return its outcome; a failing cell is a value, a failing machine raises `SandboxError`.
+
+        Cancelling interrupts the cell; the kernel can be used again or is closed by its owner.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextSummary:
+    """What the model is told of its context before the first cell.
+
+    `length` is the variable's `len()`, counted in `unit`; `preview` is the beginning of the text, a few hundred
+    characters; `names` are a folder's first file names.
+    """
+
+    type_name: str
+    length: int
+    unit: Literal["characters", "files", "items"]
+    total_chars: int
+    preview: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerLimits:
+    """How far a run may go.
+
+    `max_idle_replies` counts replies in a row that hold neither code nor an answer. `shown_characters` is what a
+    turn's cells may show the model together. `cell_seconds` is the session's own limit, named in the system prompt.
+    """
+
+    max_turns: int = 30
+    max_idle_replies: int = 3
+    shown_characters: int = 8_000
+    max_output_tokens: int | None = None
+    cell_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_turns", 1), ("max_idle_replies", 1), ("shown_characters", 500)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run ended: `partial` is the best answer that a run without turns left could give."""
+
+    answer: str
+    status: Literal["answered", "partial"]
+    source: AnswerSource
+    turns: int

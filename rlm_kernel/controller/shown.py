@@ -1,0 +1,115 @@
+"""What a cell's outcome looks like to the model: plain text of bounded length that says what it leaves out."""
+
+from __future__ import annotations
+
+import re
+
+from rlm_kernel.kernel.result import CellResult
+from rlm_kernel.types import JSON
+
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_CUT = "\n[… {:,} characters not shown here; what is in a variable is still whole …]\n"
+_TRACEBACK_CHARACTERS = 2_000
+_MAX_NAMES = 40
+
+
+def shown(result: CellResult, limit: int) -> str:
+    """Return what the model sees of `result`; the outputs among it have at most `limit` characters."""
+    text = "\n".join(part for output in result.outputs if (part := _output(output).strip("\n")))
+    notes = _notes(result)
+    if not text and not notes:
+        return "(no output)"
+    return "\n".join([*([cut(text, limit)] if text else []), *notes])
+
+
+def cut(text: str, limit: int) -> str:
+    """Return `text` in at most `limit` characters: its head and its tail, and between them how many are missing."""
+    if len(text) <= limit:
+        return text
+    room = limit - len(_CUT.format(len(text)))
+    if room < 2:
+        return text[:limit]
+    tail = max(1, room // 3)
+    return text[: room - tail] + _CUT.format(len(text) - room) + text[-tail:]
+
+
+def plain(text: str) -> str:
+    """Return `text` without terminal codes, overwritten progress lines, control characters and lone surrogates."""
+    text = _ANSI.sub("", text).replace("\r\n", "\n")
+    if "\r" in text:
+        text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+    return encodable(_CONTROL.sub("", text))
+
+
+def encodable(text: str) -> str:
+    """Return `text` with each lone surrogate, which UTF-8 can't carry, as a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _output(output: dict[str, JSON]) -> str:
+    kind = output.get("output_type")
+    if kind == "stream":
+        return plain(_joined(output.get("text")))
+    if kind == "error":
+        return _traceback(output)
+    data = output.get("data")
+    return _display(data) if isinstance(data, dict) else ""
+
+
+def _display(data: dict[str, JSON]) -> str:
+    """Prefer text; name everything else by its type and size."""
+    for kind in ("text/plain", "text/markdown", "text/latex"):
+        if kind in data:
+            text = plain(_joined(data[kind]))
+            others = [
+                _described(other, data[other]) for other in data if other.startswith(("image/", "audio/", "video/"))
+            ]
+            return "\n".join([text, *others])
+    return "\n".join(_described(kind, value) for kind, value in data.items())
+
+
+def _described(kind: str, value: JSON) -> str:
+    return f"[{plain(kind)[:80]}, {len(_joined(value)):,} characters, not shown]"
+
+
+def _joined(value: JSON) -> str:
+    """Return a multi-line string, which nbformat also allows as a list of lines, as one."""
+    return "".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _traceback(output: dict[str, JSON]) -> str:
+    """Return an error with its frames; of a long one those in cells, the innermost and the message."""
+    frames = output.get("traceback")
+    entries = [plain(str(frame)) for frame in frames] if isinstance(frames, list) else []
+    if not entries:
+        entries = [plain(f"{output.get('ename')}: {output.get('evalue')}")]
+    if sum(map(len, entries)) > _TRACEBACK_CHARACTERS and len(entries) > 3:
+        inner = [entry for entry in entries[:-2] if entry.lstrip().startswith("Cell In[")]
+        entries = [*inner, f"[… {len(entries) - 2 - len(inner)} frames left out …]", *entries[-2:]]
+    return cut("\n".join(entries), _TRACEBACK_CHARACTERS)
+
+
+def _notes(result: CellResult) -> list[str]:
+    """Say what the outputs don't."""
+    notes = []
+    if result.cut:
+        notes.append(f"[The sandbox left out {result.cut:,} bytes of this cell's output.]")
+    if result.status == "timed_out":
+        notes.append(f"[The cell was stopped at its time limit, after {result.seconds:.0f} s. Do less in one cell.]")
+    elif result.status == "interrupted":
+        notes.append("[The cell was interrupted.]")
+    elif result.status == "kernel_died":
+        notes.append("[The kernel died during this cell, perhaps for want of memory.]")
+    elif result.status == "error" and not any(output.get("output_type") == "error" for output in result.outputs):
+        notes.append(plain(f"{result.ename}: {result.evalue}"[:_TRACEBACK_CHARACTERS]))
+    if result.lost is not None:
+        notes.append(_lost(result.lost))
+    return notes
+
+
+def _lost(names: tuple[str, ...]) -> str:
+    said = plain(", ".join(name[:80] for name in names[:_MAX_NAMES]))
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    gone = f"These variables are gone: {said}{more}." if names else "Your variables are gone."
+    return f"[A new kernel runs. {gone} `context` and the functions are there again.]"

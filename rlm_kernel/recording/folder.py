@@ -1,0 +1,56 @@
+"""Where recordings are: one folder per run, private to the user."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+
+import platformdirs
+
+from rlm_kernel.errors import RecordingError
+
+EVENTS_FILE = "events.jsonl"
+_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}", re.ASCII)
+
+
+def default_state_dir() -> Path:
+    """Return `rlm_kernel` in the user's XDG state directory."""
+    return platformdirs.user_state_path("rlm_kernel", appauthor=False)
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """Return an id that sorts by its start's second, in UTC: `20261121T073000Z-1f0c9a3e`."""
+    return f"{now or datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+def run_folder(state_dir: Path, run: str) -> Path:
+    """Return the folder of the run with the id `run`; anything but an id, such as a path, is a `RecordingError`."""
+    if not _RUN.fullmatch(run):
+        raise RecordingError(f"{run!r} is not a run's id; an id looks like 20261121T073000Z-1f0c9a3e")
+    return state_dir / "runs" / run
+
+
+def make_run_folder(state_dir: Path, run: str) -> Path:
+    """Make the folder of a new run, 0700 as every folder on the way that does not exist yet; never reuse one."""
+    folder = run_folder(state_dir, run)
+    state_dir.parent.mkdir(parents=True, exist_ok=True)
+    for parent in (state_dir, folder.parent):
+        parent.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable, where its file system can."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,170 @@
+"""The recording as it is written: one line of JSON per event, in the kernel's hands before `emit` returns."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from rlm_kernel.errors import RecordingError, RlmKernelError, StorageFull
+from rlm_kernel.events import SCHEMA_VERSION, AnyEvent, EventSink, Record
+from rlm_kernel.recording.folder import EVENTS_FILE, make_run_folder, sync_folder
+from rlm_kernel.types import JSON
+
+LINE_LIMIT = 64 * 1024 * 1024
+"""Bytes of the longest line, so that readers can bound theirs."""
+
+SYNC_SECONDS = 0.1
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class RecordingLog:
+    """The event sink of one run: `events.jsonl` in a new folder `<state_dir>/runs/<run>/`.
+
+    `emit` may be called from any thread. When it returns, the whole line is with the operating system, so a killed
+    process loses nothing; a thread of its own makes lines durable against a power cut, at most every 100 ms. After a
+    write that failed the log takes nothing more: its last line may be torn. Events carry no secrets, since nothing
+    that builds them is given one; the log itself filters nothing.
+    """
+
+    def __init__(self, state_dir: Path, run: str) -> None:
+        """Make the folder and the file. Raise `StorageFull`, or `RecordingError` if they exist or can't be made."""
+        try:
+            self.folder = make_run_folder(state_dir, run)
+            self.path = self.folder / EVENTS_FILE
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+            self._file = os.open(self.path, flags, 0o600)
+        except OSError as error:
+            raise _storage_error(error, state_dir) from error
+        self._encoder = msgspec.json.Encoder()
+        self._lock = threading.Lock()
+        self._seq = 0
+        self._failure: RlmKernelError | None = None
+        self._closed = False
+        self._dirty = threading.Event()
+        self._stop = threading.Event()
+        self._syncer = threading.Thread(target=self._sync, name=f"recording {run}", daemon=True)
+        self._syncer.start()
+
+    def emit(self, event: AnyEvent) -> None:
+        """Append `event`. Raise `StorageFull`, or `RecordingError` if it can't be written or an earlier one was not."""
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            if self._closed:
+                raise RecordingError(f"{self.path} is closed")
+            line = self._line(Record(v=SCHEMA_VERSION, seq=self._seq, at=time.time(), event=event))
+            self._write(line)
+            self._seq += 1
+        if not self._dirty.is_set():
+            self._dirty.set()
+
+    def close(self) -> None:
+        """Sync what is not yet durable and close the file; safe to call twice. Raise what kept it from being synced."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._stop.set()
+        self._dirty.set()
+        self._syncer.join()
+        os.close(self._file)
+        if self._failure is not None:
+            raise self._failure
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except RlmKernelError:
+            if error is None:
+                raise
+
+    def _line(self, record: Record) -> bytes:
+        try:
+            try:
+                line = self._encoder.encode(record)
+            except UnicodeEncodeError:
+                line = self._encoder.encode(_encodable(msgspec.to_builtins(record)))
+        except (RecursionError, ValueError) as error:
+            raise RecordingError(f"{type(record.event).__name__} can't be recorded: {error}") from error
+        if len(line) >= LINE_LIMIT:
+            raise RecordingError(f"{type(record.event).__name__} has {len(line)} bytes, over the limit of a line")
+        return line + b"\n"
+
+    def _write(self, line: bytes) -> None:
+        """Write `line` in one call; a part of it is a failure, as the rest could land after another line."""
+        try:
+            written = os.write(self._file, line)
+        except OSError as error:
+            self._failure = _storage_error(error, self.path)
+            raise self._failure from error
+        if written < len(line):
+            self._failure = _storage_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self.path)
+            raise self._failure
+
+    def _sync(self) -> None:
+        """Sync whenever there is something new, then rest, until `close`."""
+        try:
+            for folder in (self.folder, *self.folder.parents[:2]):
+                sync_folder(folder)
+            stopping = False
+            while not stopping:
+                self._dirty.wait()
+                stopping = self._stop.is_set()
+                self._dirty.clear()
+                os.fdatasync(self._file)
+                self._stop.wait(SYNC_SECONDS)
+        except OSError as error:
+            self._failure = self._failure or _storage_error(error, self.path)
+
+
+class Tee:
+    """A sink that hands each event to several, in order; the recording comes first.
+
+    A failure ends the hand-out and is raised: a recording's, so that nothing unrecorded is shown or acted on; a
+    display's, as a bug that should be seen, and by then the event is recorded.
+    """
+
+    def __init__(self, *sinks: EventSink) -> None:
+        self._sinks = sinks
+
+    def emit(self, event: AnyEvent) -> None:
+        """Hand `event` to every sink."""
+        for sink in self._sinks:
+            sink.emit(event)
+
+
+def _storage_error(error: OSError, path: Path) -> RlmKernelError:
+    if error.errno in _FULL:
+        return StorageFull(
+            f"no room for the recording at {path}: {error.strerror}. Free some space there, or set XDG_STATE_HOME to "
+            "a folder on another disk."
+        )
+    return RecordingError(
+        f"can't write the recording at {error.filename or path}: {error.strerror}. Make the folder writable, or set "
+        "XDG_STATE_HOME to one that is."
+    )
+
+
+def _encodable(value: JSON) -> JSON:
+    """Return `value` with each lone surrogate, which JSON text in UTF-8 can't carry, as a question mark."""
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode("utf-8")
+        case list():
+            return [_encodable(item) for item in value]
+        case dict():
+            return {str(_encodable(key)): _encodable(item) for key, item in value.items()}
+        case _:
+            return value
