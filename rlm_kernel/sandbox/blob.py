@@ -1,0 +1,125 @@
+"""A file of the content store in the making: bytes are checked, counted, hashed and written in one pass."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import errno
+import hashlib
+import itertools
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rlm_kernel.errors import StorageFull
+
+PREVIEW_CHARS = 500
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_STR_OVERHEAD = sys.getsizeof("".join(("\u0100", "\u0101"))) - 3 * 2
+"""Bytes of a str that is not ASCII beyond its characters and the closing zero."""
+
+
+class BinaryFound(Exception):
+    """A file holds a NUL byte."""
+
+
+class NotUtf8(Exception):
+    """A file is not UTF-8 from byte `offset` on."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(offset)
+        self.offset = offset
+
+
+@dataclass(slots=True)
+class Counts:
+    """What is known of the text that went by: bytes, characters, bytes as Python `str`, the first characters."""
+
+    size: int = 0
+    chars: int = 0
+    decoded_size: int = 0
+    preview: str = ""
+
+
+class Blob:
+    """Text on its way into the folder `root`; it gets its digest for a name when it is whole, else leaves nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._hash = hashlib.sha256()
+        self.counts = Counts()
+        with storing(root):
+            handle, name = tempfile.mkstemp(prefix=".part-", dir=root)
+        self._file = os.fdopen(handle, "wb", buffering=0)
+        self._part = Path(name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+        self._part.unlink(missing_ok=True)
+
+    def add(self, pieces: Iterable[bytes]) -> None:
+        """Append one file. Raise `NotUtf8`, or `BinaryFound` as `pieces` does, with the blob as it was before."""
+        counts, digest = replace(self.counts), self._hash.copy()
+        try:
+            self._add(pieces)
+        except (BinaryFound, NotUtf8):
+            self.counts, self._hash = counts, digest
+            self._file.seek(counts.size)
+            self._file.truncate()
+            raise
+
+    def _add(self, pieces: Iterable[bytes]) -> None:
+        counts = self.counts
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        start, chars, width = counts.size, 0, 1
+        for piece in itertools.chain(pieces, (b"",)):
+            held = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(piece, final=not piece)
+            except UnicodeDecodeError as error:
+                raise NotUtf8(counts.size - start - held + error.start) from None
+            self._write(piece)
+            counts.size += len(piece)
+            chars += len(text)
+            width = max(width, (sys.getsizeof(text) - _STR_OVERHEAD) // (len(text) + 1))
+            counts.preview += text[: max(0, PREVIEW_CHARS - len(counts.preview))]
+        counts.chars += chars
+        counts.decoded_size += chars * width
+
+    def _write(self, piece: bytes) -> None:
+        self._hash.update(piece)
+        rest = memoryview(piece)
+        with storing(self._root):
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    def commit(self) -> str:
+        """Make the blob durable, name it by its digest, and return that."""
+        digest = self._hash.hexdigest()
+        with storing(self._root):
+            os.fchmod(self._file.fileno(), 0o444)
+            os.fsync(self._file.fileno())
+            self._part.rename(self._root / digest)
+        return digest
+
+
+@contextlib.contextmanager
+def storing(folder: Path) -> Iterator[None]:
+    """Turn a full disk into `StorageFull`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise StorageFull(
+            f"no room for the context in {folder}: {error.strerror}; free some or set --state-dir"
+        ) from None

@@ -1,0 +1,286 @@
+"""The content store: every context once, named by its digest, ready to be linked into a session's folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import msgspec
+
+from rlm_kernel.errors import ContextBinary, ContextEncoding, ContextError, ContextNotFound, ContextUnreadable
+from rlm_kernel.sandbox.blob import BinaryFound, Blob, NotUtf8, storing
+from rlm_kernel.sandbox.listing import NAMES_SAID, Entry, Listing, fingerprint, near, settled, some, unreadable
+from rlm_kernel.types import JSON
+
+CHUNK = 1024 * 1024
+NAMES_KEPT = 20
+
+_UNLINKABLE = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
+
+Kind = Literal["str", "files", "json"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredContext:
+    """A context in the store.
+
+    `size` is in bytes of UTF-8, `chars` in characters, `decoded_size` in bytes of memory that the text takes as Python
+    `str`. `files` counts a folder's files, `names` are the first of them, the file at `index_path` tells where each
+    lies in the blob at `path`. `notes` say in words what was left out.
+    """
+
+    digest: str
+    kind: Kind
+    size: int
+    chars: int
+    decoded_size: int
+    source: str
+    path: Path
+    index_path: Path | None = None
+    index_digest: str | None = None
+    files: int = 0
+    names: tuple[str, ...] = ()
+    preview: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class ContextStore:
+    """Contexts in one folder (0700), each copied once while it is hashed and checked, in pieces of 1 MiB.
+
+    Safe to use from many processes at once. A path that was stored before and has not changed since is not read again.
+    Every `put_` raises a `ContextError` for what can't be a context and `StorageFull` when the disk is full; then, and
+    when it is interrupted, nothing of it stays in the store. Old content is not collected.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known = root / "known"
+        with storing(root):
+            self._known.mkdir(parents=True, exist_ok=True)
+            root.chmod(0o700)
+
+    def put_path(self, path: Path, *, skip_binary: bool = False) -> StoredContext:
+        """Store a file, a pipe, or a folder; `skip_binary` leaves out a folder's files that are not text."""
+        try:
+            seen = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise ContextNotFound(f"there is no context at {path}{near(path)}") from None
+        except OSError as error:
+            raise unreadable(path, error) from None
+        if stat.S_ISDIR(seen.st_mode):
+            return self._put_folder(path, skip_binary=skip_binary)
+        if stat.S_ISREG(seen.st_mode):
+            return self._put_file(Entry.of("", path, seen))
+        if stat.S_ISSOCK(seen.st_mode) or stat.S_ISBLK(seen.st_mode):
+            raise ContextUnreadable(f"the context {path} is neither a file nor a folder nor a pipe")
+        with _opened(path) as file:
+            return self.put_stream(file, source=str(path))
+
+    def put_stream(self, file: BinaryIO, source: str = "stdin") -> StoredContext:
+        """Store what `file` gives until its end."""
+        with Blob(self._root) as blob:
+            try:
+                blob.add(_pieces(file, source))
+            except BinaryFound:
+                raise ContextBinary(f"the context {source} is binary; convert it to text first") from None
+            except NotUtf8 as error:
+                raise _not_utf8(source, error.offset, "convert it, for example with iconv -t UTF-8") from None
+            return self._commit(blob, "str", source)
+
+    def put_value(self, value: JSON) -> StoredContext:
+        """Store a `str` as it is, and anything else as JSON."""
+        try:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ContextError(f"the context is neither text nor a JSON value: {error}") from None
+        pieces = (text[start : start + CHUNK].encode() for start in range(0, len(text), CHUNK))
+        with Blob(self._root) as blob:
+            try:
+                blob.add(pieces)
+            except UnicodeEncodeError as error:
+                raise ContextEncoding(f"the context holds half a character: {error.object[error.start]!r}") from None
+            return self._commit(blob, "str" if isinstance(value, str) else "json", "value")
+
+    def link_into(self, stored: StoredContext, folder: Path) -> None:
+        """Make the content appear in `folder` as `context`, and a folder's index as `context.json`, mode 0444.
+
+        The files are hard links, or copies where there can be none between the two places.
+        """
+        if stored.index_path is not None:
+            _link(stored.index_path, folder / "context.json")
+        _link(stored.path, folder / "context")
+
+    def _put_file(self, entry: Entry) -> StoredContext:
+        key, source = fingerprint("str", [entry]), str(entry.path)
+        if (known := self._recall(key)) is not None:
+            return replace(known, source=source)
+        quiet = settled([entry])
+        with _opened(entry.path) as file:
+            stored = self.put_stream(file, source)
+            unchanged = entry == Entry.of("", entry.path, os.fstat(file.fileno()))
+        if quiet and unchanged:
+            self._remember(key, stored)
+        return stored
+
+    def _put_folder(self, folder: Path, *, skip_binary: bool) -> StoredContext:
+        listing = Listing(folder)
+        key = fingerprint(f"files {skip_binary} {listing.notes}", listing.entries)
+        if (known := self._recall(key)) is not None:
+            return replace(known, source=str(folder))
+        if not listing.entries:
+            raise ContextNotFound(f"the folder {folder} holds no files")
+        quiet = settled(listing.entries)
+        with Blob(self._root) as blob:
+            reading = _Reading(blob, listing.entries, skip_binary=skip_binary)
+            stored = replace(
+                self._commit(blob, "files", str(folder)),
+                files=len(reading.index),
+                names=tuple(name for name, _, _ in reading.index[:NAMES_KEPT]),
+                notes=(*listing.notes, *reading.notes),
+            )
+        with Blob(self._root) as blob:
+            index = json.dumps({"files": reading.index}, ensure_ascii=False, separators=(",", ":"))
+            blob.add([index.encode()])
+            digest = blob.commit()
+        stored = replace(stored, index_path=self._root / digest, index_digest=digest)
+        if quiet and reading.unchanged:
+            self._remember(key, stored)
+        return stored
+
+    def _commit(self, blob: Blob, kind: Kind, source: str) -> StoredContext:
+        digest, counts = blob.commit(), blob.counts
+        return StoredContext(
+            digest=digest,
+            kind=kind,
+            size=counts.size,
+            chars=counts.chars,
+            decoded_size=counts.decoded_size,
+            source=source,
+            path=self._root / digest,
+            preview=counts.preview,
+        )
+
+    def _recall(self, key: str) -> StoredContext | None:
+        """Return what was stored under a fingerprint, if all of it is still there."""
+        try:
+            raw = (self._known / key).read_bytes()
+            stored = msgspec.json.decode(raw, type=StoredContext, dec_hook=lambda _, text: Path(text))
+            stored = replace(stored, path=self._root / stored.digest)
+            if stored.index_digest is not None:
+                index_path = self._root / stored.index_digest
+                index_path.stat()
+                stored = replace(stored, index_path=index_path)
+            return stored if stored.path.stat().st_size == stored.size else None
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def _remember(self, key: str, stored: StoredContext) -> None:
+        """Note a fingerprint; where there is no room for it, the content is read again next time."""
+        handle, name = tempfile.mkstemp(dir=self._known)
+        part = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(msgspec.json.encode(stored, enc_hook=str))
+            part.rename(self._known / key)
+        except OSError:
+            part.unlink(missing_ok=True)
+
+
+class _Reading:
+    """All files of a folder, read into one blob; where each lies in it, and what was left out."""
+
+    def __init__(self, blob: Blob, entries: list[Entry], *, skip_binary: bool) -> None:
+        self.index: list[tuple[str, int, int]] = []
+        self.unchanged = True
+        self._binary: list[str] = []
+        self._skip_binary = skip_binary
+        for entry in entries:
+            self._read(blob, entry)
+        if self._binary and not skip_binary:
+            raise self._refusal()
+
+    @property
+    def notes(self) -> list[str]:
+        """Say what was left out."""
+        return [f"not text, so left out: {some(self._binary)}"] if self._binary else []
+
+    def _read(self, blob: Blob, entry: Entry) -> None:
+        start = blob.counts.size
+        with _opened(entry.path) as file:
+            try:
+                blob.add(_pieces(file, str(entry.path)))
+                self.index.append((entry.name, start, blob.counts.size - start))
+            except NotUtf8 as error:
+                if not self._skip_binary:
+                    hint = "convert it with iconv -t UTF-8, or leave such files out with --skip-binary"
+                    raise _not_utf8(str(entry.path), error.offset, hint) from None
+                self._binary.append(entry.name)
+            except BinaryFound:
+                self._binary.append(entry.name)
+                if len(self._binary) == NAMES_SAID and not self._skip_binary:
+                    raise self._refusal() from None
+            now = Entry.of(entry.name, entry.path, os.fstat(file.fileno()))
+            self.unchanged = self.unchanged and now == entry
+
+    def _refusal(self) -> ContextBinary:
+        return ContextBinary(
+            f"the folder holds binary files, among them {some(self._binary)}; leave them out with --skip-binary"
+        )
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        file = path.open("rb", buffering=0)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    with file:
+        yield file
+
+
+def _pieces(file: BinaryIO, source: str) -> Iterator[bytes]:
+    """Read a file to its end. Raise `BinaryFound` at a NUL byte and `ContextUnreadable` when the reading fails."""
+    while True:
+        try:
+            piece = file.read(CHUNK)
+        except OSError as error:
+            raise unreadable(source, error) from None
+        if not piece:
+            return
+        if b"\0" in piece:
+            raise BinaryFound
+        yield piece
+
+
+def _not_utf8(source: str, offset: int, hint: str) -> ContextEncoding:
+    return ContextEncoding(f"{source} is not UTF-8 from byte {offset} on; {hint}")
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _UNLINKABLE:
+            raise
+        _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy under another name first, so that the guest never sees half of it."""
+    part = target.with_name(f".{target.name}.part")
+    try:
+        with storing(target.parent):
+            shutil.copyfile(source, part)
+            part.chmod(0o444)
+            part.rename(target)
+    finally:
+        part.unlink(missing_ok=True)
