@@ -1,5 +1,9 @@
 """Everything that can fail, as one family; each message names the thing and the way out."""
 
+from __future__ import annotations
+
+from rlm_kernel.types import Usage
+
 
 class RlmKernelError(Exception):
     """The root of every error that this package raises on purpose."""
@@ -98,7 +102,9 @@ class KernelFailed(SandboxError):
 
 
 class ModelError(RlmKernelError):
-    """A model gave no usable reply."""
+    """A model gave no usable reply. `usage` is what that cost all the same, where the provider said so."""
+
+    usage: Usage | None = None
 
 
 class ModelAuthError(ModelError):
@@ -107,10 +113,6 @@ class ModelAuthError(ModelError):
 
 class ModelRejected(ModelError):
     """The provider refused the request itself (4xx); the same request will fail again."""
-
-
-class ModelReplyInvalid(ModelError):
-    """The reply is not what the provider's interface promises: invalid JSON, no choice, no text."""
 
 
 class ScriptExhausted(ModelError):
@@ -135,6 +137,10 @@ class ModelUnavailable(RetryableModelError):
 
 class ModelTimeout(RetryableModelError):
     """The provider did not reply in time."""
+
+
+class ModelReplyInvalid(RetryableModelError):
+    """The reply is not what the provider's interface promises: invalid JSON, no choice, no text."""
 
 
 class NoAnswer(RlmKernelError):

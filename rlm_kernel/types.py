@@ -24,12 +24,14 @@ class Message(msgspec.Struct, frozen=True):
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What calls to one model used, in tokens, and what they cost, in US dollars.
 
-    `input_tokens` includes `cached_input_tokens`. `cost_usd` is None as soon as one call's price is unknown.
+    `input_tokens` includes those read from the provider's cache and those written to it. `cost_usd` is None as soon as
+    one call's price is unknown.
     """
 
     calls: int = 0
     input_tokens: int = 0
     cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float | None = 0.0
 
@@ -39,6 +41,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             calls=self.calls + other.calls,
             input_tokens=self.input_tokens + other.input_tokens,
             cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             cost_usd=cost,
         )
