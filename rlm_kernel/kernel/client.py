@@ -44,8 +44,8 @@ from rlm_kernel.stream import Endpoint
 from rlm_kernel.types import JSON
 
 START_DEADLINE = 60.0
-SECOND_MESSAGE_DEADLINE = 1.0
-"""Seconds that a cell's end waits for the second of its two signs, the reply and the idle status."""
+SILENCE = 1.0
+"""Seconds without a message after which a cell ends on one of its two signs, the reply and the idle status."""
 INTERRUPT_DEADLINE = 1.5
 
 
@@ -72,12 +72,24 @@ class _Running:
     reply: ReplyContent | None = None
     idle: bool = False
     died: KernelDied | None = None
+    last_call: asyncio.TimerHandle | None = None
     ended: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def end(self) -> None:
         """Let the cell be over; safe to call twice."""
+        if self.last_call is not None:
+            self.last_call.cancel()
         if not self.ended.done():
             self.ended.set_result(None)
+
+    def advance(self) -> None:
+        """End the cell on its reply and its idle status; either may be lost, so silence after one of them ends it."""
+        if self.last_call is not None:
+            self.last_call.cancel()
+        if self.reply is not None and self.idle:
+            self.end()
+        elif self.reply is not None or self.idle:
+            self.last_call = asyncio.get_running_loop().call_later(SILENCE, self.end)
 
 
 class KernelClient:
@@ -225,7 +237,7 @@ class KernelClient:
         ):
             return
         running.reply = decode(envelope.content, ReplyContent)
-        self._maybe_ended(running)
+        running.advance()
 
     def _on_iopub(self, message: Message) -> None:
         envelope = decode(message.payload, Envelope)
@@ -234,18 +246,11 @@ class KernelClient:
         if cell is None:
             return
         if envelope.header.msg_type == "status":
-            if cell is self._running and decode(envelope.content, StatusContent).execution_state == "idle":
-                cell.idle = True
-                self._maybe_ended(cell)
+            cell.idle |= decode(envelope.content, StatusContent).execution_state == "idle"
         elif (output := cell.outputs.take(envelope)) is not None:
             self._sink.emit(CellOutput(cell=cell.cell, output=output, late=cell is not self._running))
-
-    def _maybe_ended(self, running: _Running) -> None:
-        """End the cell on its reply and its idle status; either may be lost, so the second one has a deadline."""
-        if running.reply is not None and running.idle:
-            running.end()
-        else:
-            asyncio.get_running_loop().call_later(SECOND_MESSAGE_DEADLINE, running.end)
+        if cell is self._running:
+            cell.advance()
 
     def _cell(self, msg_id: str) -> _Running | None:
         if self._running is not None and self._running.msg_id == msg_id:

@@ -1,0 +1,160 @@
+"""The bridge: who may call what and when, and what the guest is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from rlm_kernel.bridge import Bridge
+from rlm_kernel.errors import BudgetExceeded, GuestProtocolError, ModelRejected, RateLimited, StorageFull
+from rlm_kernel.events import AnyEvent, EventSink, SubcallFailed, SubcallRefused, SubcallReplied, SubcallRequested
+from rlm_kernel.guest.wire import Channel
+from rlm_kernel.models.model import Model
+from rlm_kernel.stream import Endpoint
+from tests.support.fakes import FakeModel, SilentModel
+from tests.support.guest import Guest, guest_and_endpoint
+from tests.support.sinks import Events
+
+
+@asynccontextmanager
+async def bridged(
+    model: Model, sink: EventSink, more: Mapping[str | None, Model] | None = None
+) -> AsyncIterator[tuple[Guest, Bridge, Endpoint]]:
+    """Yield a guest whose sub-calls `model` answers while cell 1 runs."""
+    async with (
+        guest_and_endpoint() as (guest, endpoint),
+        Bridge(endpoint, {None: model, **(more or {})}, sink, 100) as bridge,
+    ):
+        bridge.cell = 1
+        yield guest, bridge, endpoint
+
+
+async def ask(guest: Guest, number: int, **fields: Any) -> None:
+    """Send one sub-call."""
+    await guest.say(Channel.SUBCALL, {"id": number, "prompt": "p", "model": None, **fields})
+
+
+async def test_an_answer_goes_back_and_is_recorded() -> None:
+    """A sub-call is recorded before it is made, answered by the model, and its answer recorded."""
+    model, events = FakeModel(["four"]), Events()
+    async with bridged(model, events) as (guest, _, _):
+        await ask(guest, 7, prompt="2+2")
+        assert await guest.next(Channel.SUBCALL) == {"id": 7, "text": "four"}
+    assert [type(event) for event in events.all] == [SubcallRequested, SubcallReplied]
+    assert model.requests[0].messages[0].content == "2+2"
+    assert model.requests[0].max_output_tokens == 100
+
+
+async def test_calls_run_at_the_same_time() -> None:
+    """A call that waits for its answer does not hold up another."""
+    slow = SilentModel()
+    async with bridged(slow, Events(), {"fast": FakeModel(["now"])}) as (guest, _, _):
+        await ask(guest, 1)
+        await asyncio.wait_for(slow.asked.wait(), 5)
+        await ask(guest, 2, model="fast")
+        assert await guest.next(Channel.SUBCALL) == {"id": 2, "text": "now"}
+    assert slow.cancelled
+
+
+async def test_no_cell_no_call() -> None:
+    """A sub-call that arrives while no cell runs is refused, recorded, and reaches no model."""
+    model, events = FakeModel(["never"]), Events()
+    async with bridged(model, events) as (guest, bridge, _):
+        bridge.cell = None
+        await ask(guest, 1)
+        reply = await guest.next(Channel.SUBCALL)
+        assert reply["error"]["code"] == "refused"
+    assert model.requests == []
+    assert len(events.of(SubcallRefused)) == 1
+
+
+async def test_only_allowed_models_answer() -> None:
+    """A guest can't choose a model that the host does not list; the refusal names those it does."""
+    model, events = FakeModel(["never"]), Events()
+    async with bridged(model, events, {"a:b": model}) as (guest, _, _):
+        await ask(guest, 1, model="openai:gpt-5-pro")
+        reply = await guest.next(Channel.SUBCALL)
+        assert reply["error"]["code"] == "refused"
+        assert "a:b" in reply["error"]["message"]
+    assert model.requests == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RateLimited("429 from https://secret-host/v1 key sk-123"), "model_unavailable"),
+        (ModelRejected("https://secret-host/v1 says no, key sk-123"), "failed"),
+        (BudgetExceeded("sk-123"), "budget_exceeded"),
+        (RuntimeError("/home/someone/secret-host sk-123"), "failed"),
+    ],
+)
+async def test_errors_cross_as_codes(error: Exception, code: str) -> None:
+    """The guest learns the kind of an error and none of its text; the recording has it whole."""
+    events = Events()
+    async with bridged(FakeModel([error]), events) as (guest, _, _):
+        await ask(guest, 1)
+        reply = await guest.next(Channel.SUBCALL)
+    assert reply["error"]["code"] == code
+    assert "secret-host" not in str(reply)
+    assert "sk-123" not in str(reply)
+    assert events.of(SubcallFailed)[0].message == str(error)
+
+
+async def test_cancelling_tells_the_guest() -> None:
+    """Cancelled sub-calls end at the model, at the guest and in the recording, those not yet begun included."""
+    model, events = SilentModel(), Events()
+    async with bridged(model, events) as (guest, bridge, _):
+        await ask(guest, 1)
+        await asyncio.wait_for(model.asked.wait(), 5)
+        bridge.cancel_all()
+        assert (await guest.next(Channel.SUBCALL))["error"]["code"] == "failed"
+    assert model.cancelled
+    assert len(events.of(SubcallFailed)) == 1
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"id": 1, "prompt": "p", "depth": 0}',
+        b'{"id": 1, "prompt": "p", "budget": 1e9}',
+        b'{"id": "1", "prompt": "p"}',
+        b'{"id": -1, "prompt": "p"}',
+        b'{"id": 1, "prompt": ""}',
+        b'{"id": 1}',
+        b"\xff",
+        b"[" * 60_000,
+    ],
+)
+async def test_a_malformed_call_ends_the_session(payload: bytes) -> None:
+    """Claims about depth or budget, wrong types and broken JSON are protocol errors, and no model is asked."""
+    model = FakeModel(["never"])
+    async with bridged(model, Events()) as (guest, _, endpoint):
+        await guest.say(Channel.SUBCALL, payload)
+        assert isinstance(await asyncio.wait_for(endpoint.lost, 5), GuestProtocolError)
+    assert model.requests == []
+
+
+async def test_a_replayed_request_ends_the_session() -> None:
+    """Two sub-calls in flight may not have the same id."""
+    async with bridged(SilentModel(), Events()) as (guest, _, endpoint):
+        await ask(guest, 1)
+        await ask(guest, 1)
+        assert isinstance(await asyncio.wait_for(endpoint.lost, 5), GuestProtocolError)
+
+
+async def test_a_recording_that_fails_ends_the_session() -> None:
+    """When an answer can't be recorded the session ends with that error; nothing goes on unrecorded."""
+
+    class Full(Events):
+        def emit(self, event: AnyEvent) -> None:
+            if isinstance(event, SubcallReplied):
+                raise StorageFull("no room")
+            super().emit(event)
+
+    async with bridged(FakeModel(["a"]), Full()) as (guest, _, endpoint):
+        await ask(guest, 1)
+        assert isinstance(await asyncio.wait_for(endpoint.lost, 5), StorageFull)
