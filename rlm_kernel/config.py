@@ -157,7 +157,7 @@ class Settings:
         float, Setting("Time that all attempts of one model call may take.", "TIME", parse_duration, least=0)
     ] = 300.0
     shown_output: Annotated[
-        int, Setting("Characters of a cell's output that the root model is shown.", "N", _whole, least=100)
+        int, Setting("Characters of a cell's output that the root model is shown.", "N", _whole, least=500)
     ] = 8000
 
     def __post_init__(self) -> None:
@@ -200,9 +200,9 @@ def _check(setting: Setting, value: object) -> None:
             setting.read(value, setting.option)
     elif isinstance(value, int | float):
         if setting.least is not None and not value >= setting.least:
-            raise ConfigError(f"{setting.option} must be at least {setting.least:g}, not {value:g}")
+            raise ConfigError(f"{setting.option} must be at least {setting.least:,}, not {value:,}")
         if setting.most is not None and value > setting.most:
-            raise ConfigError(f"{setting.option} must be at most {setting.most:g}, not {value:g}")
+            raise ConfigError(f"{setting.option} must be at most {setting.most:,}, not {value:,}")
 
 
 def resolve(options: Mapping[str, str | None] | None = None, env: Mapping[str, str] | None = None) -> Settings:

@@ -23,6 +23,8 @@ from rlm_kernel.types import JSON
 
 CHUNK = 1024 * 1024
 NAMES_KEPT = 20
+SETTLE_SECONDS = 2.0
+"""How long a file must have been left alone before its times tell one content from the next, as git has it."""
 
 _UNLINKABLE = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -61,8 +63,9 @@ class ContextStore:
     when it is interrupted, nothing of it stays in the store. Old content is not collected.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, settle_seconds: float = SETTLE_SECONDS) -> None:
         self._root = root
+        self._settle_seconds = settle_seconds
         self._known = root / "known"
         with storing(root):
             self._known.mkdir(parents=True, exist_ok=True)
@@ -123,7 +126,7 @@ class ContextStore:
         key, source = fingerprint("str", [entry]), str(entry.path)
         if (known := self._recall(key)) is not None:
             return replace(known, source=source)
-        quiet = settled([entry])
+        quiet = settled([entry], self._settle_seconds)
         with _opened(entry.path) as file:
             stored = self.put_stream(file, source)
             unchanged = entry == Entry.of("", entry.path, os.fstat(file.fileno()))
@@ -138,7 +141,7 @@ class ContextStore:
             return replace(known, source=str(folder))
         if not listing.entries:
             raise ContextNotFound(f"the folder {folder} holds no files")
-        quiet = settled(listing.entries)
+        quiet = settled(listing.entries, self._settle_seconds)
         with Blob(self._root) as blob:
             reading = _Reading(blob, listing.entries, skip_binary=skip_binary)
             stored = replace(

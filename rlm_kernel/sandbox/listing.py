@@ -13,8 +13,6 @@ from typing import NamedTuple, NoReturn
 from rlm_kernel.errors import ContextEncoding, ContextUnreadable
 
 NAMES_SAID = 5
-SETTLED_NS = 2_000_000_000
-"""How long a file must have been left alone before its times tell one content from the next, as git has it."""
 
 
 class Entry(NamedTuple):
@@ -42,10 +40,10 @@ def fingerprint(kind: str, entries: list[Entry]) -> str:
     return digest.hexdigest()
 
 
-def settled(entries: list[Entry]) -> bool:
-    """Tell whether every file was left alone for long enough, so that its fingerprint can be trusted from now on."""
+def settled(entries: list[Entry], seconds: float) -> bool:
+    """Tell whether every file was left alone for `seconds`, so that its times will tell the next change from now on."""
     newest = max(max(entry.mtime_ns, entry.ctime_ns) for entry in entries)
-    return newest + SETTLED_NS < time.time_ns()
+    return newest + seconds * 1e9 < time.time_ns()
 
 
 class Listing:
