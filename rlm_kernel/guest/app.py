@@ -1,0 +1,162 @@
+# mypy: disable-error-code="no-untyped-call"
+"""IPython's kernel application, set up for a container: quick to start, nothing on disk, output cut."""
+
+import contextvars
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import zmq
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import IPKernelApp
+from ipykernel.zmqshell import ZMQInteractiveShell
+from IPython.core.profiledir import ProfileDir
+from traitlets import Type
+from traitlets.config import Config
+
+from . import names, places
+from .cuts import ENTRY_LIMIT, MESSAGE_LIMIT, cut_text, cut_traceback
+from .output import ACCOUNTS, CutDisplayHook, CutPublisher, CutStream
+
+OUTPUT_QUEUE = 100_000
+"""Messages that may wait for the relay, which reads all the time; libzmq drops the rest without a word."""
+
+
+class GuestShell(ZMQInteractiveShell):
+    """The shell that runs cells."""
+
+    display_pub_class = Type(CutPublisher)
+    displayhook_class = Type(CutDisplayHook)
+
+    def _showtraceback(self, etype: Any, evalue: Any, stb: Any) -> None:
+        super()._showtraceback(etype, cut_text(str(evalue), MESSAGE_LIMIT), cut_traceback(stb))
+
+    def payloadpage_page(self, strg: Any, start: int = 0, screen_lines: int = 0, pager_cmd: Any = None) -> None:
+        """Print what IPython would open in a pager, as `name?` does."""
+        print(strg["text/plain"] if isinstance(strg, dict) else strg)  # noqa: T201
+
+
+class GuestKernel(IPythonKernel):
+    """The kernel that answers requests."""
+
+    shell_class = Type(GuestShell)
+
+    async def do_execute(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Run a cell; an error's message is cut in the reply as it is in the output."""
+        reply: dict[str, Any] = await super().do_execute(*args, **kwargs)
+        if "evalue" in reply:
+            reply["evalue"] = cut_text(reply["evalue"], MESSAGE_LIMIT)
+        return reply
+
+
+class GuestKernelApp(IPKernelApp):
+    """Starts the kernel without what a container has no use for: profile files, a heartbeat, a debugger, a history."""
+
+    tell: Callable[[str], None]
+
+    def init_profile_dir(self) -> None:
+        """Give IPython a folder in memory."""
+        self.profile_dir = ProfileDir.create_profile_dir(f"{places.PRIVATE}/ipython")
+
+    def init_config_files(self) -> None:
+        """Read no configuration files."""
+
+    def load_config_file(self, *args: Any, **kwargs: Any) -> None:
+        """Read no configuration files."""
+
+    def init_pdb(self) -> None:
+        """Load no debugger."""
+
+    def init_heartbeat(self) -> None:
+        """Have none: the relay is told when this process ends."""
+
+    def init_iopub(self, context: "zmq.Context[Any]") -> None:
+        """Open the output's socket with a longer queue."""
+        context.sndhwm = OUTPUT_QUEUE
+        super().init_iopub(context)
+
+    def init_sockets(self) -> None:
+        """Open the sockets and tell the relay that it may connect."""
+        super().init_sockets()
+        self.tell("listening")
+
+    def init_gui_pylab(self) -> None:
+        """Leave matplotlib to the cell that wants it."""
+        os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+
+    def init_extensions(self) -> None:
+        """Load none."""
+
+    def init_code(self) -> None:
+        """Run no start-up files; hide the names that are here before the first cell."""
+        assert self.shell is not None
+        self.shell.user_ns_hidden.update(self.shell.user_ns)
+        self.shell._sys_modules_keys = set(sys.modules)
+
+
+def run(variables: dict[str, Any], tell: Callable[[str], None]) -> None:
+    """Start the kernel over the namespace `variables` and serve until the process is killed."""
+    config = Config(
+        {
+            "HistoryManager": {"enabled": False},
+            "InteractiveShell": {"colors": "nocolor", "banner1": ""},
+            "IPCompleter": {"use_jedi": False},
+            "Kernel": {"_execute_sleep": 0.0},
+        }
+    )
+    app: GuestKernelApp = GuestKernelApp.instance(
+        config=config,
+        connection_file=os.environ.pop("RLM_CONNECTION_FILE"),
+        kernel_class=GuestKernel,
+        log_level=50,
+        outstream_class=f"{CutStream.__module__}.{CutStream.__name__}",
+        user_ns=variables,
+    )
+    app.tell = tell
+    app.initialize([])
+    assert app.shell is not None
+    _prepare_shell(app.shell)
+    _inherit_context()
+    app.start()
+
+
+def _prepare_shell(shell: Any) -> None:
+    shell.keepkernel_on_exit = True  # exit() in a cell must not cost the variables
+    names.hide(shell.user_ns_hidden)
+    shell.events.register("pre_run_cell", lambda _: names.start_cell())
+    shell.events.register("post_run_cell", lambda _: _mark_cuts())
+    for kind in (str, bytes):
+        shell.display_formatter.formatters["text/plain"].for_type(kind, _pretty)
+
+
+def _pretty(value: Any, printer: Any, cycle: bool) -> None:
+    """Write a text's repr; of a very long one only the beginning, before memory is spent on the rest."""
+    if len(value) <= ENTRY_LIMIT:
+        printer.text(repr(value))
+    else:
+        printer.text(f"{value[:ENTRY_LIMIT]!r}\n[… {len(value) - ENTRY_LIMIT} of {len(value)} cut …]")
+
+
+def _mark_cuts() -> None:
+    stdout = sys.stdout
+    if isinstance(stdout, CutStream) and (mark := ACCOUNTS.mark(stdout.parent_header.get("msg_id", ""))):
+        stdout.write_mark(mark)
+
+
+def _inherit_context() -> None:
+    """Let threads inherit the context they are started in, so that output belongs to the cell that started them."""
+    start, submit = threading.Thread.start, ThreadPoolExecutor.submit
+
+    def start_in_context(thread: threading.Thread) -> None:
+        context, body = contextvars.copy_context(), thread.run
+        thread.run = lambda: context.run(body)  # type: ignore[method-assign]
+        start(thread)
+
+    def submit_in_context(pool: ThreadPoolExecutor, call: Any, /, *args: Any, **kwargs: Any) -> Any:
+        return submit(pool, contextvars.copy_context().run, call, *args, **kwargs)
+
+    threading.Thread.start = start_in_context  # type: ignore[assignment,method-assign]
+    ThreadPoolExecutor.submit = submit_in_context  # type: ignore[assignment,method-assign]

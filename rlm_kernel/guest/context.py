@@ -1,0 +1,38 @@
+"""Loading the context from its blob: UTF-8 text, several texts with an index, or JSON."""
+
+import json
+import mmap
+from pathlib import Path
+from typing import Any
+
+
+class ContextMismatchError(Exception):
+    """The files are not what was announced."""
+
+
+def load_context(*, kind: str, path: str, index_path: str, size: int) -> Any:
+    """Return the context's value. Raise `OSError`, `ValueError` or `ContextMismatchError`."""
+    found = Path(path).stat().st_size
+    if found != size:
+        raise ContextMismatchError(f"{path} has {found} bytes, not {size}")
+    if not size:
+        return _value(kind, memoryview(b""), index_path)
+    # decoded from the page cache, without a copy of the bytes
+    with (
+        Path(path).open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as blob,
+        memoryview(blob) as view,
+    ):
+        return _value(kind, view, index_path)
+
+
+def _value(kind: str, blob: memoryview, index_path: str) -> Any:
+    match kind:
+        case "str":
+            return str(blob, "utf-8")
+        case "json":
+            return json.loads(str(blob, "utf-8"))
+        case "files":
+            files = json.loads(Path(index_path).read_text("utf-8"))["files"]
+            return {path: str(blob[start : start + length], "utf-8") for path, start, length in files}
+    raise ContextMismatchError(f"an unknown kind of context: {kind!r}")

@@ -1,0 +1,61 @@
+"""The kernel process: it joins the link, then loads IPython and waits for cells."""
+
+import json
+import os
+import sys
+from typing import Any
+
+from . import names
+from .link import Link
+from .subcalls import Subcalls
+from .wire import Channel
+
+
+class Guest:
+    """The kernel's relation to the relay: binds the context and passes sub-calls."""
+
+    def __init__(self) -> None:
+        self.link = Link(
+            int(os.environ.pop("RLM_LINK")), {Channel.CONTROL: self._control, Channel.SUBCALL: self._reply}
+        )
+        self.subcalls = Subcalls(self._send_subcall, int(os.environ.pop("RLM_GENERATION")))
+        self.variables = names.attach(self.subcalls)
+        self.link.start()
+
+    def tell(self, kind: str, **fields: Any) -> None:
+        """Send the relay a control message."""
+        self.link.send(Channel.CONTROL, json.dumps({"type": kind, **fields}).encode())
+
+    def _send_subcall(self, payload: bytes) -> None:
+        self.link.send(Channel.SUBCALL, payload)
+
+    def _reply(self, payload: bytes) -> None:
+        self.subcalls.resolve(payload)
+
+    def _control(self, payload: bytes) -> None:
+        from .context import ContextMismatchError, load_context  # noqa: PLC0415  loads while IPython does
+
+        bind = json.loads(payload)
+        try:
+            context = load_context(
+                kind=bind["kind"], path=bind["path"], index_path=bind["index_path"], size=bind["size"]
+            )
+        except (OSError, ValueError, MemoryError, RecursionError, ContextMismatchError) as error:
+            self.tell("bind_failed", message=f"the context can't be loaded: {error}")
+            return
+        self.variables["context"] = context
+        length = len(context) if hasattr(context, "__len__") else 0
+        self.tell("bound", context_type=type(context).__name__, context_length=length)
+
+
+def main() -> None:
+    """Run the kernel until it is killed."""
+    guest = Guest()
+    sys.modules["debugpy"] = None  # type: ignore[assignment]  # ipykernel loads it, and its threads, where it can
+    from .app import run  # noqa: PLC0415  the link and the context are at work meanwhile
+
+    run(guest.variables, guest.tell)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""How much output a cell may send: the cut in the relay, which holds when the kernel's own was taken away."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from .wire import MIB
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLimits:
+    """Limits in bytes; `queue` is what may wait for the host to read on."""
+
+    message: int = MIB
+    cell_bytes: int = 8 * MIB
+    cell_messages: int = 20_000
+    queue: int = 16 * MIB
+    cells: int = 64
+
+
+@dataclass(slots=True)
+class _Cell:
+    size: int = 0
+    messages: int = 0
+    cut_size: int = 0
+    cut_messages: int = 0
+
+
+@dataclass(slots=True)
+class OutputMeter:
+    """Counts output per cell and decides what passes. Cells that were never asked for share one account."""
+
+    limits: OutputLimits = field(default_factory=OutputLimits)
+    _cells: OrderedDict[str, _Cell] = field(default_factory=lambda: OrderedDict({"": _Cell()}))
+
+    def start(self, cell: str) -> None:
+        """Open the account of a cell; the oldest ones are closed."""
+        self._cells[cell] = _Cell()
+        while len(self._cells) > self.limits.cells:
+            oldest = next(name for name in self._cells if name)
+            del self._cells[oldest]
+
+    def admit(self, cell: str, size: int, queued: int, *, always: bool) -> bool:
+        """Count one output and say whether it may pass; `always` lets it pass while memory allows."""
+        account = self._cells.get(cell) or self._cells[""]
+        limits = self.limits
+        if always:
+            fits = queued + size <= 2 * limits.queue
+        else:
+            fits = (
+                size <= limits.message
+                and account.size + size <= limits.cell_bytes
+                and account.messages < limits.cell_messages
+                and queued + size <= limits.queue
+            )
+        if fits:
+            account.size += size
+            account.messages += 1
+        else:
+            account.cut_size += size
+            account.cut_messages += 1
+        return fits
+
+    def take_cuts(self) -> list[tuple[str, int, int]]:
+        """Return cell, bytes and messages of what was left out since the last call."""
+        cuts = []
+        for cell, account in self._cells.items():
+            if account.cut_messages:
+                cuts.append((cell, account.cut_size, account.cut_messages))
+                account.cut_size = account.cut_messages = 0
+        return cuts

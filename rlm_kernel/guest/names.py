@@ -1,0 +1,195 @@
+"""The names that model-written code finds in the kernel, and what a cell leaves behind at its end."""
+
+import asyncio
+import json
+import types
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, wait
+from typing import Any, NamedTuple
+
+from .cuts import cut_text
+from .subcalls import BudgetExceeded, DepthExceeded, LLMQueryError, ModelUnavailable, Subcalls
+from .wire import MIB
+
+CELL_MIME = "application/vnd.rlm-kernel.cell+json"
+NAMES_LIMIT = 200
+
+
+class _Final(NamedTuple):
+    value: Any
+    source: str
+
+
+class _Kernel:
+    """What the functions below work on; `attach` fills it in when the kernel starts."""
+
+    def __init__(self) -> None:
+        self.subcalls: Subcalls
+        self.variables: dict[str, Any] = {}
+        self.hidden: set[str] = set()
+        self.final: _Final | None = None
+
+
+_kernel = _Kernel()
+
+
+def attach(subcalls: Subcalls) -> dict[str, Any]:
+    """Connect this module with the host and return the namespace for cells."""
+    _kernel.subcalls = subcalls
+    _kernel.variables = {function.__name__: function for function in _FUNCTIONS}
+    _kernel.variables |= {error.__name__: error for error in _ERRORS}
+    _kernel.variables["answer"] = {"content": "", "ready": False}
+    _kernel.hidden = {*_kernel.variables, "context"}
+    return _kernel.variables
+
+
+def hide(names: Iterable[str]) -> None:
+    """Leave `names` out of the cells' own variables."""
+    _kernel.hidden.update(names)
+
+
+def llm_query(prompt: str, model: str | None = None) -> str:
+    """Ask a sub-model one question and return its answer as text."""
+    return _result(_kernel.subcalls.submit(prompt, model))
+
+
+def llm_query_batched(
+    prompts: Sequence[str], model: str | None = None, *, return_exceptions: bool = False
+) -> list[Any]:
+    """Ask many questions in parallel and return the answers in order.
+
+    If one fails, its error is raised once all have finished; with `return_exceptions` it is returned in its place.
+    """
+    futures = _submit_all(prompts, model)
+    try:
+        wait(futures)
+    finally:
+        for future in futures:
+            future.cancel()
+    return _collect([future.exception() or future.result() for future in futures], return_exceptions)
+
+
+async def allm_query(prompt: str, model: str | None = None) -> str:
+    """Ask a sub-model one question; the awaitable form of `llm_query`."""
+    return await asyncio.wrap_future(_kernel.subcalls.submit(prompt, model))
+
+
+async def allm_query_batched(
+    prompts: Sequence[str], model: str | None = None, *, return_exceptions: bool = False
+) -> list[Any]:
+    """Ask many questions in parallel; the awaitable form of `llm_query_batched`."""
+    futures = [asyncio.wrap_future(future) for future in _submit_all(prompts, model)]
+    return _collect(await asyncio.gather(*futures, return_exceptions=True), return_exceptions)
+
+
+def FINAL(value: Any) -> None:  # noqa: N802
+    """Give `value` as the final answer, if this cell ends without an error."""
+    _kernel.final = _Final(_portable(value), "FINAL")
+
+
+def FINAL_VAR(name: str) -> None:  # noqa: N802
+    """Give the value of the variable called `name` as the final answer, if this cell ends without an error."""
+    if not isinstance(name, str):
+        raise TypeError(f"FINAL_VAR takes a variable's name as a str, not {type(name).__name__}; FINAL takes a value")
+    wanted = name.strip().strip("'\"").strip()
+    if wanted not in _kernel.variables:
+        import difflib  # noqa: PLC0415  rarely needed
+
+        close = difflib.get_close_matches(wanted, user_names())
+        hint = f"; did you mean {' or '.join(close)}?" if close else "; SHOW_VARS() lists the variables"
+        raise NameError(f"there is no variable {wanted!r}{hint}")
+    _kernel.final = _Final(_portable(_kernel.variables[wanted]), "FINAL_VAR")
+
+
+def SHOW_VARS() -> dict[str, str]:  # noqa: N802
+    """Return the variables made so far, each with its type and size."""
+    return {name: _describe(_kernel.variables[name]) for name in user_names()}
+
+
+_FUNCTIONS = (llm_query, llm_query_batched, allm_query, allm_query_batched, FINAL, FINAL_VAR, SHOW_VARS)
+_ERRORS = (LLMQueryError, BudgetExceeded, DepthExceeded, ModelUnavailable)
+
+
+def user_names() -> list[str]:
+    """Return the names of the cells' own variables."""
+    return [
+        name
+        for name, value in list(_kernel.variables.items())
+        if not name.startswith("_") and name not in _kernel.hidden and not isinstance(value, types.ModuleType)
+    ]
+
+
+def start_cell() -> None:
+    """Forget the answer of an earlier cell, which raised or was not taken."""
+    _kernel.final = None
+    answer = _kernel.variables.get("answer")
+    if isinstance(answer, dict) and answer.get("ready"):
+        answer["ready"] = False
+
+
+class CellEnd:
+    """What a cell that ended well leaves for the host."""
+
+    def __init__(self, final: _Final | None, names: list[str]) -> None:
+        self.content = {"final": final and final._asdict(), "names": names}
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {CELL_MIME: self.content}
+
+
+def cell_end() -> CellEnd:
+    """Take the cell's final answer and the variables' names; the host has this evaluated after each cell."""
+    final = _kernel.final
+    answer = _kernel.variables.get("answer")
+    if final is None and isinstance(answer, dict) and answer.get("ready"):
+        final = _Final(_portable(answer.get("content")), "answer")
+    return CellEnd(final, [name[:100] for name in user_names()[:NAMES_LIMIT]])
+
+
+def _submit_all(prompts: Iterable[str], model: str | None) -> "list[Future[str]]":
+    if isinstance(prompts, str):
+        raise TypeError("prompts must be a list of str, not one str")
+    encoded = [_kernel.subcalls.encode(prompt, model) for prompt in prompts]
+    return [_kernel.subcalls.post(number, payload) for number, payload in encoded]
+
+
+def _result(future: "Future[str]") -> str:
+    try:
+        return future.result()
+    finally:
+        future.cancel()
+
+
+def _collect(results: Sequence[str | BaseException], return_exceptions: bool) -> list[Any]:
+    failed = [index for index, result in enumerate(results) if isinstance(result, BaseException)]
+    if failed and not return_exceptions:
+        error = results[failed[0]]
+        assert isinstance(error, BaseException)
+        error.add_note(f"{len(failed)} of {len(results)} sub-calls failed; this one is number {failed[0]} from 0")
+        raise error
+    return list(results)
+
+
+def _portable(value: Any) -> Any:
+    """Return `value` as JSON can carry it, else as text, and within the size that crosses to the host."""
+    if not isinstance(value, str):
+        try:
+            text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        except (TypeError, ValueError, RecursionError):
+            value = str(value)
+        else:
+            if len(text.encode(errors="surrogatepass")) <= MIB:
+                return json.loads(text)
+            value = text
+    return cut_text(value, MIB)
+
+
+def _describe(value: Any) -> str:
+    kind = type(value).__name__
+    if isinstance(value, str):
+        return f"{kind}, {len(value):,} characters"
+    if isinstance(value, (list, tuple, dict, set, frozenset, bytes, bytearray)):
+        return f"{kind}, {len(value):,} items"
+    if isinstance(value, (bool, int, float, complex, type(None))):
+        return f"{kind}, {str(value)[:50]}" if not isinstance(value, int) or value.bit_length() < 1000 else kind
+    return kind

@@ -1,0 +1,13 @@
+"""Where the guest's files are: fixed in the container, elsewhere in tests."""
+
+import os
+
+SHARED = os.environ.get("RLM_SHARED", "/run/rlm")
+"""The session's folder on the host, mounted read-only: the stream's socket and the context."""
+
+PRIVATE = os.environ.get("RLM_PRIVATE", "/run/rlm-guest")
+"""A small tmpfs of the container: the kernel's sockets and a context that came over the stream."""
+
+STREAM_SOCKET = f"{SHARED}/stream"
+CONTEXT_NAME = "context"
+INDEX_NAME = "context.json"
