@@ -14,7 +14,6 @@ exec mmdebstrap \
     --variant=essential \
     --include=python3,libstdc++6 \
     --architectures="$2" \
-    --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
     --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/info/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \

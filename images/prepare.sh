@@ -13,8 +13,9 @@ python3 "$pip/pip" install \
     --no-index --find-links "$context/wheels" --require-hashes --no-deps --no-compile --no-cache-dir --quiet \
     --root-user-action ignore --target "$lib" --requirement "$context/images/requirements.lock"
 
-rm -rf "$lib/bin" "$lib/share" "$lib"/pip "$lib"/pip-*.dist-info
-find "$lib" -type d \( -name test -o -name tests \) -prune -exec rm -rf {} +
+cd "$lib"
+rm -rf bin share pip pip-*.dist-info
+find . -type d \( -name test -o -name tests \) -prune -exec rm -rf {} +
 rm -rf "$stdlib"/site-packages/* "$stdlib"/ensurepip "$stdlib"/idlelib "$stdlib"/turtledemo /usr/local/bin/pip*
 rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* "$context"
 find / -xdev -type f -perm /6000 -exec chmod a-s {} +

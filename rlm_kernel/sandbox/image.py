@@ -8,8 +8,9 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from fcntl import LOCK_EX, flock
+from contextlib import contextmanager, suppress
+from errno import ENOSPC
+from fcntl import LOCK_EX, LOCK_NB, flock
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
@@ -20,21 +21,22 @@ import platformdirs
 import requests
 from docker.errors import APIError, ImageNotFound
 
-from rlm_kernel.errors import EngineTimeout, EngineUnavailable, ImageMissing, SandboxError
+from rlm_kernel.errors import EngineTimeout, EngineUnavailable, ImageMissing, SandboxError, StorageFull
 from rlm_kernel.sandbox.image_sources import ImageSources, digest, write_context
 
 Progress = Callable[[str], None]
 
 PYTHON_BASE = "python:3.11-slim-bookworm"
 PYTHON_VERSION = "3.11"
-STAGE_LABEL = "io.rlm-kernel.build-stage"
+LABEL = "io.rlm-kernel.image"
 REGISTRY_DEADLINE = 15
 BUILD_DEADLINE = 600
 """Seconds without a word from the engine, or for one program on the host, after which a build has failed."""
 
 _WHEEL_ARCH = {"amd64": "x86_64", "arm64": "aarch64"}
-_GLIBC_MINORS = (17, 28, 31, 34, 36)
-"""The manylinux levels in use up to the glibc of Debian bookworm, 2.36."""
+_GLIBC_MINORS = range(17, 37)
+"""The manylinux levels up to the glibc of Debian bookworm, 2.36; pip knows the older ones by manylinux2014."""
+_ENGINE_CHATTER = (" ---> ", "Removing intermediate container")
 
 
 def image_tag() -> str:
@@ -47,22 +49,30 @@ def ensure_image(client: docker.APIClient, *, base: str = "auto", progress: Prog
 
     `base` is an image to build on, "debian" for the one made from Debian's packages, or "auto": `PYTHON_BASE` where the
     engine has it or a registry answers, else Debian's. `progress` is told, line by line, what goes on. Two builds never
-    run at once. Raise `SandboxError`, saying what failed and the way out; a half-built image has no name.
+    run at once. Raise `SandboxError`, saying what failed and the way out, or `StorageFull`; a build that failed or was
+    interrupted leaves no image.
     """
     sources = ImageSources.find()
     tag = sources.tag()
-    with _one_build_at_a_time(progress):
-        if rebuild or not _has_image(client, tag):
-            base = _choose_base(client, sources, base, progress)
-            wheels = _fetch_wheels(sources, _architecture(client), progress)
-            files = sources.files() | {f"wheels/{wheel.name}": wheel for wheel in wheels}
-            progress(f"Building {tag} on {base}")
-            labels = {
-                "org.opencontainers.image.version": tag.partition(":")[2],
-                "org.opencontainers.image.base.name": base,
-            }
-            _build(client, files, tag, progress, buildargs={"BASE": base}, labels=labels, nocache=rebuild)
+    try:
+        with _one_build_at_a_time(progress):
+            if rebuild or not _has_image(client, tag):
+                _make_image(client, sources, tag, _choose_base(client, sources, base, progress), progress, rebuild)
+    except OSError as error:
+        if error.errno != ENOSPC:
+            raise
+        raise StorageFull(f"no room to build the sandbox image, in {tempfile.gettempdir()} or {_cache()}") from None
     return tag
+
+
+def _make_image(
+    client: docker.APIClient, sources: ImageSources, tag: str, base: str, progress: Progress, rebuild: bool
+) -> None:
+    wheels = _wheels(sources, _architecture(client), progress)
+    files = sources.files() | {f"wheels/{wheel.name}": wheel for wheel in wheels}
+    labels = {"org.opencontainers.image.version": tag.partition(":")[2], "org.opencontainers.image.base.name": base}
+    progress(f"Building {tag} on {base}")
+    _build(client, files, tag, progress, buildargs={"BASE": base}, labels=labels, nocache=rebuild)
 
 
 def _choose_base(client: docker.APIClient, sources: ImageSources, base: str, progress: Progress) -> str:
@@ -85,35 +95,38 @@ def _make_debian_base(client: docker.APIClient, sources: ImageSources, tag: str,
             _run(["sh", str(sources.base_script), str(tar), _architecture(client)], progress)
         except SandboxError as error:
             raise ImageMissing(
-                f"no base for the sandbox image: no registry answers for {PYTHON_BASE}, and making one from Debian "
-                f"packages failed. Make a registry reachable, load that image with `docker load`, name another one with "
+                f"the sandbox image has no base: making one from Debian packages failed. Make a registry with "
+                f"{PYTHON_BASE} reachable, load that image with `docker load`, name another one with "
                 f"`rlm-kernel image build --base IMAGE`, or repair this: {error}"
             ) from None
         _build(client, {"Dockerfile": sources.images / "Dockerfile.base", "base.tar": tar}, tag, progress)
 
 
-def _fetch_wheels(sources: ImageSources, arch: str, progress: Progress) -> list[Path]:
-    """Return the locked wheels for the engine's architecture, from the cache or, with pip as its user configured it, anew."""
+def _wheels(sources: ImageSources, arch: str, progress: Progress) -> list[Path]:
+    """Return the locked wheels for the engine's architecture, fetched if the cache lacks them."""
     folder = _cache() / "wheels" / f"{digest({'lock': sources.lock})}-{arch}"
     if not folder.is_dir():
-        if find_spec("pip") is None:
-            raise SandboxError(
-                f"the image's wheels are fetched with pip, which {sys.executable} lacks: install pip there"
-            )
         progress("Fetching the sandbox image's wheels")
-        machine = _WHEEL_ARCH.get(arch, arch)
-        platforms = [f"manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS] + [f"manylinux2014_{machine}"]
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
-            _run(
-                [sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes", "--no-deps"]
-                + ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON_VERSION}"]
-                + [f"--platform={name}" for name in platforms]
-                + [f"--requirement={sources.lock}", f"--dest={unfinished}/wheels"],
-                progress,
-            )
+            _fetch_wheels(sources.lock, arch, Path(unfinished, "wheels"), progress)
             Path(unfinished, "wheels").rename(folder)
     return sorted(folder.glob("*.whl"))
+
+
+def _fetch_wheels(lock: Path, arch: str, folder: Path, progress: Progress) -> None:
+    """Fetch with pip, as its user has configured it, for the image's Python and not for the one that runs this."""
+    if find_spec("pip") is None:
+        raise SandboxError(f"the image's wheels are fetched with pip, which {sys.executable} lacks: install pip there")
+    machine = _WHEEL_ARCH.get(arch, arch)
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS] + [f"manylinux2014_{machine}"]
+    _run(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        + ["--require-hashes", "--no-deps", f"--requirement={lock}", f"--dest={folder}"]
+        + ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON_VERSION}"]
+        + [f"--platform={name}" for name in platforms],
+        progress,
+    )
 
 
 def _build(client: docker.APIClient, files: Mapping[str, Path], tag: str, progress: Progress, **options: Any) -> None:
@@ -128,7 +141,13 @@ def _build(client: docker.APIClient, files: Mapping[str, Path], tag: str, progre
         try:
             _follow(replies, tag, progress)
         finally:
-            client.prune_images({"dangling": True, "label": [STAGE_LABEL]})
+            _remove_nameless(client)
+
+
+def _remove_nameless(client: docker.APIClient) -> None:
+    """Remove the images that builds leave without a name: the first stage, and what a rebuild replaced."""
+    with suppress(APIError):  # another prune is running, which removes them too
+        client.prune_images({"dangling": True, "label": [LABEL]})  # type: ignore[no-untyped-call]
 
 
 def _follow(replies: Iterator[dict[str, Any]], tag: str, progress: Progress) -> None:
@@ -139,18 +158,18 @@ def _follow(replies: Iterator[dict[str, Any]], tag: str, progress: Progress) -> 
             log = "\n  ".join([*said, str(reply["error"])])
             raise SandboxError(f"the image {tag} could not be built; the end of its log:\n  {log}")
         for line in str(reply.get("stream") or reply.get("status") or "").splitlines():
-            if line.strip() and "progress" not in reply:
+            if line.strip() and "progress" not in reply and not line.startswith(_ENGINE_CHATTER):
                 said.append(line)
                 progress(line)
 
 
 def _run(command: Sequence[str], progress: Progress) -> None:
-    """Run a program on the host to its end, within `BUILD_DEADLINE`. Raise `SandboxError` with the end of its output."""
+    """Run a program on the host to its end, within `BUILD_DEADLINE`. Raise `SandboxError` with its last lines."""
     said: deque[str] = deque(maxlen=20)
     with subprocess.Popen(  # noqa: S603 - a list of our own, no shell
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
-        deadline = Timer(BUILD_DEADLINE, process.kill)
+        deadline = Timer(BUILD_DEADLINE, process.terminate)
         deadline.start()
         try:
             assert process.stdout is not None
@@ -169,7 +188,7 @@ def _run(command: Sequence[str], progress: Progress) -> None:
 def _has_image(client: docker.APIClient, name: str) -> bool:
     with _engine_errors(f"look for the image {name}"):
         try:
-            client.inspect_image(name)
+            client.inspect_image(name)  # type: ignore[no-untyped-call]
         except ImageNotFound:
             return False
     return True
@@ -178,7 +197,7 @@ def _has_image(client: docker.APIClient, name: str) -> bool:
 def _registry_has(client: docker.APIClient, name: str) -> bool:
     usual, client.timeout = client.timeout, REGISTRY_DEADLINE
     try:
-        client.inspect_distribution(name)
+        client.inspect_distribution(name)  # type: ignore[no-untyped-call]
     except (APIError, requests.RequestException):
         return False
     finally:
@@ -209,7 +228,11 @@ def _one_build_at_a_time(progress: Progress) -> Iterator[None]:
     folder = _cache()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "image.lock").open("w") as lock:
-        flock(lock, LOCK_EX)
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            progress("Waiting for another build of the image to end")
+            flock(lock, LOCK_EX)
         yield
 
 

@@ -26,7 +26,7 @@ class ImageSources:
 
     @classmethod
     def find(cls, package: Path = _PACKAGE) -> ImageSources:
-        """Return the sources that belong to the folder `package` of rlm_kernel. Raise `SandboxError` if they are missing."""
+        """Return the sources beside or in `package`, rlm_kernel's folder. Raise `SandboxError` if they are missing."""
         root = next(
             (root for root in (package / "_image", package.parent) if (root / "Dockerfile.sandbox").is_file()), None
         )

@@ -1,0 +1,33 @@
+# shellcheck shell=bash
+# Functions for the other scripts; sourced, not run.
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# Run a command as root: directly, through sudo, or not at all. Without a terminal sudo may not ask for a password.
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif ! command -v sudo >/dev/null; then
+        die "this needs root: run it as root, or install sudo: $*"
+    elif [ -t 0 ]; then
+        sudo "$@"
+    else
+        sudo -n "$@" </dev/null || die "this needs root, and sudo asks for a password: run it yourself: $*"
+    fi
+}
+
+# Install Debian packages, after saying which, and without ever asking a question.
+apt_install() {
+    command -v apt-get >/dev/null || return 1
+    say "Installing with apt: $*"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -q update </dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -q -y --no-install-recommends install "$@" </dev/null
+}
+
+# Print a short name for the contents of the given files.
+digest() { cat "$@" | sha256sum | cut -c1-12; }
