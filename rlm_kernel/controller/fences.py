@@ -61,6 +61,11 @@ def _rule(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     return True
 
 
+def _skip_line(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    state.line = start + 1
+    return True
+
+
 def _next_closing(state: StateBlock, line: int, end: int, markup: str) -> int:
     while line < end and not _closes(state.src[state.bMarks[line] : state.eMarks[line]], markup):
         line += 1
@@ -85,7 +90,8 @@ def _ends_in_string(code: str) -> bool:
     return False
 
 
-# Of CommonMark only paragraphs and fences: lists, quotes, raw HTML and indented code would hide or end a block that
-# the model meant as a cell.
+# Of CommonMark only fences, looked for on every line: lists, quotes, raw HTML, indented code and the continuation of
+# paragraphs would hide or end a block that the model meant as a cell.
 _MARKDOWN = MarkdownIt("zero").enable("fence")
-_MARKDOWN.block.ruler.at("fence", _rule, {"alt": ["paragraph"]})
+_MARKDOWN.block.ruler.at("fence", _rule)
+_MARKDOWN.block.ruler.at("paragraph", _skip_line)

@@ -46,6 +46,7 @@ class RecordingLog:
         self._lock = threading.Lock()
         self._seq = 0
         self._failure: RlmKernelError | None = None
+        self._failure_told = False
         self._closed = False
         self._dirty = threading.Event()
         self._stop = threading.Event()
@@ -55,18 +56,21 @@ class RecordingLog:
     def emit(self, event: AnyEvent) -> None:
         """Append `event`. Raise `StorageFull`, or `RecordingError` if it can't be written or an earlier one was not."""
         with self._lock:
-            if self._failure is not None:
-                raise self._failure
             if self._closed:
                 raise RecordingError(f"{self.path} is closed")
+            self._raise_failure()
             line = self._line(Record(v=SCHEMA_VERSION, seq=self._seq, at=time.time(), event=event))
             self._write(line)
+            self._raise_failure()
             self._seq += 1
         if not self._dirty.is_set():
             self._dirty.set()
 
     def close(self) -> None:
-        """Sync what is not yet durable and close the file; safe to call twice. Raise what kept it from being synced."""
+        """Sync what is not yet durable and close the file; safe to call twice.
+
+        Raise what kept lines from being synced, unless an `emit` has raised it.
+        """
         with self._lock:
             if self._closed:
                 return
@@ -75,8 +79,8 @@ class RecordingLog:
         self._dirty.set()
         self._syncer.join()
         os.close(self._file)
-        if self._failure is not None:
-            raise self._failure
+        if not self._failure_told:
+            self._raise_failure()
 
     def __enter__(self) -> Self:
         return self
@@ -108,9 +112,13 @@ class RecordingLog:
             written = os.write(self._file, line)
         except OSError as error:
             self._failure = _storage_error(error, self.path)
-            raise self._failure from error
-        if written < len(line):
-            self._failure = _storage_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self.path)
+        else:
+            if written < len(line):
+                self._failure = _storage_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self.path)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            self._failure_told = True
             raise self._failure
 
     def _sync(self) -> None:

@@ -70,7 +70,9 @@ class SilentModel:
 
 def cell_ok(text: str = "", final: JSON = None) -> CellResult:
     """Return a cell's success that printed `text`, with a final answer unless that is None."""
-    return cell("ok", stream(text) if text else None, final=None if final is None else Final(value=final, source="FINAL"))
+    return cell(
+        "ok", stream(text) if text else None, final=None if final is None else Final(value=final, source="FINAL")
+    )
 
 
 def cell_error(message: str = "boom") -> CellResult:

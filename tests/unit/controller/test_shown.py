@@ -1,0 +1,118 @@
+"""What a cell's outcome looks like to the model."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlm_kernel.controller.shown import cut, plain, shown
+from rlm_kernel.types import JSON
+from tests.support.fakes import cell, cell_error, cell_ok, stream
+
+
+def test_outputs_are_joined_in_their_order() -> None:
+    """Streams, results and displays come as the cell made them."""
+    result: dict[str, JSON] = {"output_type": "execute_result", "data": {"text/plain": "'r'"}}
+    assert shown(cell("ok", stream("out\n"), stream("err\n", "stderr"), result), 100) == "out\nerr\n'r'"
+
+
+def test_a_cell_without_output_says_so() -> None:
+    """Silence is said, not shown as an empty text."""
+    assert shown(cell_ok(), 100) == "(no output)"
+    assert shown(cell_ok("\n"), 100) == "(no output)"
+
+
+def test_a_long_output_keeps_its_head_and_tail_and_says_the_cut() -> None:
+    """The number of missing characters is exact, and the model is told where they still are."""
+    text = "".join(f"{n:09}\n" for n in range(1_000))
+    said = shown(cell_ok(text), 500)
+    found = re.search(r"\n\[… ([\d,]+) characters not shown here; what is in a variable is still whole …\]\n", said)
+    assert found is not None
+    head, tail = said[: found.start()], said[found.end() :]
+    assert text.startswith(head)
+    assert text.rstrip().endswith(tail)
+    assert len(head) + len(tail) + int(found[1].replace(",", "")) == len(text.rstrip())
+
+
+@given(st.text(), st.integers(0, 300))
+def test_a_cut_text_is_never_longer_than_the_limit(text: str, limit: int) -> None:
+    """The note of the cut counts too."""
+    assert len(cut(text * 20, limit)) <= limit
+
+
+def test_terminal_codes_and_overwritten_lines_are_left_out() -> None:
+    """Colours, titles and progress bars cost tokens and say nothing."""
+    text = "\x1b[31mred\x1b[0m \x1b]0;title\x07x\n 10%\r 50%\r100%\r\nend\x08\x00"
+    assert plain(text) == "red x\n100%\nend"
+
+
+def test_lone_surrogates_do_not_reach_the_provider() -> None:
+    """What is shown can be sent."""
+    assert shown(cell_ok("a\ud800b"), 100) == "a?b"
+
+
+def test_an_image_is_described_not_dumped() -> None:
+    """Its type and size are said beside its text form."""
+    data: JSON = {"image/png": "A" * 4_000, "text/plain": "<Figure>"}
+    assert shown(cell("ok", {"output_type": "display_data", "data": data}), 1_000) == (
+        "<Figure>\n[image/png, 4,000 characters, not shown]"
+    )
+
+
+def test_html_is_described_where_there_is_no_text() -> None:
+    """Markup alone is named, and left out beside a text form."""
+    html: JSON = {"text/html": "<b>x</b>"}
+    both: JSON = {"text/html": "<b>x</b>", "text/plain": "x"}
+    assert (
+        shown(cell("ok", {"output_type": "display_data", "data": html}), 99) == "[text/html, 8 characters, not shown]"
+    )
+    assert shown(cell("ok", {"output_type": "display_data", "data": both}), 99) == "x"
+
+
+def test_a_short_traceback_is_shown_whole() -> None:
+    """The frame in the cell and the message are there."""
+    assert shown(cell_error("bad"), 1_000).splitlines()[1:] == ["Cell In[1], line 1", "ValueError: bad"]
+
+
+def test_a_long_traceback_keeps_the_cells_frames_the_innermost_and_the_message() -> None:
+    """Library frames between are left out, and that is said."""
+    frames: list[JSON] = ["Traceback", "Cell In[3], line 7", *[f"File /lib/x.py:{n} " + "x" * 100 for n in range(50)]]
+    output: dict[str, JSON] = {"output_type": "error", "traceback": [*frames, "KeyError: 'k'"]}
+    said = shown(cell("error", output, ename="KeyError", evalue="'k'"), 8_000)
+    assert said.startswith("Cell In[3], line 7\n[… 50 frames left out …]\nFile /lib/x.py:49 ")
+    assert said.endswith("\nKeyError: 'k'")
+
+
+def test_an_error_without_a_traceback_is_said() -> None:
+    """Its name and message come from the result itself."""
+    assert shown(cell("error", ename="OSError", evalue="gone"), 100) == "OSError: gone"
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("timed_out", "time limit, after 0 s"), ("interrupted", "interrupted"), ("kernel_died", "kernel died")],
+)
+def test_a_cell_that_did_not_end_by_itself_says_why(status: str, words: str) -> None:
+    """The model can do something about it only if it knows."""
+    assert words in shown(cell(status, stream("before\n")), 100)  # type: ignore[arg-type]
+
+
+def test_lost_variables_are_named() -> None:
+    """After a restart the model knows what to make again."""
+    said = shown(cell("timed_out", lost=("docs", "index")), 100)
+    assert "These variables are gone: docs, index." in said
+    assert "5 more" in shown(cell("kernel_died", lost=tuple(f"v{n}" for n in range(45))), 100)
+
+
+def test_output_cut_in_the_sandbox_is_said() -> None:
+    """The bytes that never arrived are counted apart from those cut here."""
+    assert "left out 1,234 bytes" in shown(cell("ok", stream("x"), cut=1_234), 100)
+
+
+@pytest.mark.parametrize("output", [{}, {"output_type": "error"}, {"output_type": "display_data", "data": []}])
+def test_a_malformed_output_does_no_harm(output: dict[str, JSON]) -> None:
+    """What the container sends is not trusted to have a shape."""
+    assert isinstance(shown(cell("ok", output), 100), str)
