@@ -34,10 +34,10 @@ class SandboxSpec:
     pids: int
     nofile: int
     tmp_size: int
-    private_size: int
-    shm_size: int = 16 * 1024 * 1024
     first_uid: int
     last_uid: int
+    private_size: int = 4 * 1024 * 1024
+    shm_size: int = 16 * 1024 * 1024
     carrier: Carrier | Literal["auto"] = "auto"
     start_timeout: float = 60.0
 

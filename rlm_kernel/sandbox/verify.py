@@ -18,7 +18,7 @@ PAGE = 4096
 class TmpfsSeen(msgspec.Struct, frozen=True):
     """One tmpfs mount: its size in bytes and its mount options."""
 
-    size: int | None
+    size_bytes: int | None
     options: list[str]
 
 
@@ -26,8 +26,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """The guest's reading of its own limits; None where it found no value. Sizes are in bytes, CPUs in cores."""
 
     pid: int
-    uid: list[int]
-    gid: list[int]
+    uid: int
+    gid: int
     groups: list[int]
     cap_eff: str | None
     cap_prm: str | None
@@ -41,8 +41,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     pids_max: int | None
     memory_max: int | None
     memory_swap_max: int | None
-    swap_total: int | None
     cpu_max: float | None
+    swap_total: int | None = None
     nofile: tuple[int, int]
     interfaces: list[str] | None
     python: str
@@ -65,7 +65,7 @@ def read_hello(payload: bytes, spec: SandboxSpec, uid: int) -> dict[str, JSON]:
                 "rebuild it with `rlm-kernel image build`"
             )
         seen = msgspec.json.decode(hello.facts, type=Seen)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise GuestProtocolError(f"the container's first message is not a hello: {error}") from None
     if problems := list(_problems(seen, spec, uid)):
         raise SandboxRefused(
@@ -88,7 +88,7 @@ def _problems(seen: Seen, spec: SandboxSpec, uid: int) -> Iterator[str]:
 def _identity_problems(seen: Seen, uid: int) -> Iterator[str]:
     if seen.pid != 1:
         yield f"the relay is process {seen.pid}, not 1"
-    if set(seen.uid) != {uid} or set(seen.gid) != {uid} or not set(seen.groups) <= {uid}:
+    if seen.uid != uid or seen.gid != uid or not set(seen.groups) <= {uid}:
         yield f"it runs as uid {seen.uid}, gid {seen.gid}, groups {seen.groups}, not as {uid}"
     for name in ("cap_eff", "cap_prm", "cap_inh", "cap_bnd", "cap_amb"):
         value = getattr(seen, name)
@@ -109,7 +109,7 @@ def _file_system_problems(seen: Seen, spec: SandboxSpec) -> Iterator[str]:
         ("/dev/shm", spec.shm_size),  # noqa: S108 - a path inside the container
     ):
         mount = seen.tmpfs.get(path)
-        if mount is None or mount.size is None or mount.size > size + PAGE:
+        if mount is None or mount.size_bytes is None or mount.size_bytes > size + PAGE:
             yield f"{path} is no tmpfs of at most {size} bytes ({mount})"
         elif not {"nosuid", "nodev", "noexec"} <= set(mount.options):
             yield f"{path} lacks nosuid, nodev or noexec"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rlm_kernel.bridge import Bridge
 from rlm_kernel.errors import ContextTooLarge
-from rlm_kernel.events import EventSink, SandboxStarted
+from rlm_kernel.events import EventSink, KernelReady, SandboxStarted
 from rlm_kernel.kernel import BoundContext, CellResult, KernelClient
 from rlm_kernel.models.model import Model
 from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
@@ -24,8 +24,9 @@ KERNEL_MEMORY = 160 * MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSpec:
-    """What a session is made of; `sandbox.folder` and `sandbox.private_size` are filled in by `open_session`.
+    """What a session is made of.
 
+    `sandbox.folder` is where the session's own folder is made; `sandbox.private_size` grows by what is streamed.
     `models` is the allow-list of sub-models by name, None being the default; `cell_timeout` is in seconds.
     """
 
@@ -37,9 +38,10 @@ class SessionSpec:
 
 
 class Session:
-    """A live session, made by `open_session`."""
+    """A live session, made by `open_session`; `ready` is what the kernel said when `context` was first bound."""
 
-    def __init__(self, kernel: KernelClient, bridge: Bridge, cell_timeout: float) -> None:
+    def __init__(self, kernel: KernelClient, bridge: Bridge, cell_timeout: float, ready: KernelReady) -> None:
+        self.ready = ready
         self._kernel = kernel
         self._bridge = bridge
         self._cell_timeout = cell_timeout
@@ -72,11 +74,11 @@ async def open_session(
     """
     _check_size(spec)
     carrier = await runtime.carrier(spec.sandbox.carrier)
-    with _session_folder(store.root.parent / "sessions") as folder:
+    with _session_folder(spec.sandbox.folder) as folder:
         if carrier == "socket":
             store.link_into(spec.context, folder)
         sandbox_spec = replace(
-            spec.sandbox, folder=folder, carrier=carrier, private_size=_private_size(carrier, spec.context)
+            spec.sandbox, folder=folder, carrier=carrier, private_size=spec.sandbox.private_size + _streamed_size(carrier, spec.context)
         )
         async with runtime.open(sandbox_spec) as sandbox:
             sink.emit(
@@ -91,9 +93,9 @@ async def open_session(
                 )
             )
             kernel = KernelClient(sandbox.endpoint, sink)
-            await kernel.start(_bound(carrier, spec.context))
+            ready = await kernel.start(_bound(carrier, spec.context))
             async with Bridge(sandbox.endpoint, spec.models, sink, spec.max_output_tokens) as bridge:
-                yield Session(kernel, bridge, spec.cell_timeout)
+                yield Session(kernel, bridge, spec.cell_timeout, ready)
 
 
 def _check_size(spec: SessionSpec) -> None:
@@ -108,9 +110,8 @@ def _check_size(spec: SessionSpec) -> None:
         )
 
 
-def _private_size(carrier: Carrier, context: StoredContext) -> int:
-    streamed = context.size + _index_size(context) if carrier == "attach" else 0
-    return 4 * MIB + streamed
+def _streamed_size(carrier: Carrier, context: StoredContext) -> int:
+    return context.size + _index_size(context) if carrier == "attach" else 0
 
 
 def _index_size(context: StoredContext) -> int:
