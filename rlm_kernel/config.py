@@ -174,6 +174,11 @@ class Settings:
         return self.state_dir / "contexts"
 
     @property
+    def sessions_dir(self) -> Path:
+        """The folder that holds a folder for each live session."""
+        return self.state_dir / "sessions"
+
+    @property
     def runs_dir(self) -> Path:
         """The folder that holds a folder for each run."""
         return self.state_dir / "runs"

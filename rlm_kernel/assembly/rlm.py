@@ -1,0 +1,274 @@
+"""`RLM`: the public entry, and the only place where runtime, models, stores and controller meet."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import time
+from collections.abc import Coroutine
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rlm_kernel import __version__
+from rlm_kernel.assembly.models import Models
+from rlm_kernel.config import Settings
+from rlm_kernel.controller import ContextSummary, Controller, ControllerLimits, Outcome
+from rlm_kernel.errors import BudgetExceeded, EmptyQuestion, StorageFull
+from rlm_kernel.events import ContextStored, EventSink, KernelReady, Notice, RunFinished, RunStarted, RunStatus
+from rlm_kernel.recording import RecordingLog, Tee, new_run_id
+from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
+from rlm_kernel.sandbox.docker import DockerRuntime
+from rlm_kernel.sandbox.image import image_tag
+from rlm_kernel.sandbox.spec import SandboxSpec
+from rlm_kernel.session import SessionSpec, open_session
+from rlm_kernel.types import JSON, Usage
+
+Context = StoredContext | Path | JSON
+"""What a context may be: a stored one, a file's or folder's path, a text, or a JSON value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """A run's outcome.
+
+    `status` is "partial" where the answer is the best one so far, as the turns ran out. `recording` is the run's
+    folder, `usage` is per model name, `seconds` count from the call.
+    """
+
+    answer: str
+    status: RunStatus
+    run: str
+    recording: Path
+    usage: dict[str, Usage]
+    seconds: float
+    turns: int
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What all calls cost, in US dollars; None if a price is unknown."""
+        return sum(self.usage.values(), Usage()).cost_usd
+
+
+class RLM:
+    """A Recursive Language Model: a root model that works on a context in a sandbox and calls a sub-model on parts.
+
+    Models are named `provider:model`, such as "openai:gpt-5". One object may serve many runs, one after another or at
+    the same time. `on_event` is given every event after it was recorded.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        sub_model: str | None = None,
+        *,
+        settings: Settings | None = None,
+        on_event: EventSink | None = None,
+    ) -> None:
+        """`model` and `sub_model` go before those in `settings`; a sub-model not given is the root model."""
+        given = settings or Settings()
+        if model is not None:
+            given = replace(given, model=model, sub_model=sub_model)
+        elif sub_model is not None:
+            given = replace(given, sub_model=sub_model)
+        self.settings = given
+        self._on_event = on_event
+        self._store = ContextStore(given.contexts_dir)
+
+    def completion(self, question: str, context: Context) -> RunResult:
+        """Answer `question` about `context` and return when the container is gone.
+
+        It may be called inside a running event loop too, which it blocks. Raise an `RlmKernelError`; an interrupt
+        ends the run cleanly before it is raised on.
+        """
+        return _run(self.acompletion(question, context))
+
+    async def acompletion(self, question: str, context: Context) -> RunResult:
+        """Answer `question` about `context`. A cancel removes the container and ends the recording first.
+
+        Raise an `RlmKernelError`: `ConfigError` and `ContextError` before anything was started or recorded.
+        """
+        started = time.monotonic()
+        if not question.strip():
+            raise EmptyQuestion("the question is empty: say what you want to know about the context")
+        async with AsyncExitStack() as stack:
+            models = await stack.enter_async_context(Models.open(self.settings))
+            stored = await asyncio.to_thread(self._stored, context)
+            run_id = new_run_id()
+            log = stack.enter_context(RecordingLog(self.settings.state_dir, run_id))
+            sink: EventSink = Tee(log, self._on_event) if self._on_event else log
+            run = _Run(run_id, sink, models, stored, started)
+            outcome = await run.record(self._answer(run, question), question, self.settings)
+            return RunResult(
+                answer=outcome.answer,
+                status=outcome.status,
+                run=run_id,
+                recording=log.folder,
+                usage=models.meter.usage,
+                seconds=time.monotonic() - started,
+                turns=outcome.turns,
+            )
+
+    async def _answer(self, run: _Run, question: str) -> Outcome:
+        settings = self.settings
+        runtime = DockerRuntime(settings.docker_host)
+        try:
+            spec = SessionSpec(
+                sandbox=_sandbox_spec(settings),
+                context=run.context,
+                models={None: run.models.sub, run.models.sub.name: run.models.sub},
+                cell_timeout=settings.cell_timeout,
+                max_output_tokens=settings.max_output_tokens,
+            )
+            async with (
+                asyncio.timeout(settings.run_timeout),
+                open_session(runtime, self._store, spec, run.sink) as session,
+            ):
+                limits = ControllerLimits(
+                    max_turns=settings.max_turns,
+                    shown_characters=settings.shown_output,
+                    max_output_tokens=settings.max_output_tokens,
+                    cell_seconds=settings.cell_timeout,
+                )
+                controller = Controller(run.models.root, session, run.sink, limits)
+                return await controller.answer(question, _summary(run.context, session.ready))
+        except TimeoutError as error:
+            if settings.run_timeout is None:
+                raise
+            raise BudgetExceeded(
+                f"the run took longer than its {settings.run_timeout:g} s: allow more with --run-timeout"
+            ) from error
+        finally:
+            await runtime.aclose()
+
+    def _stored(self, context: Context) -> StoredContext:
+        match context:
+            case StoredContext():
+                return context
+            case Path():
+                return self._store.put_path(context)
+            case _:
+                return self._store.put_value(context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run from its first event to its last."""
+
+    id: str
+    sink: EventSink
+    models: Models
+    context: StoredContext
+    started: float
+
+    async def record(self, answering: Coroutine[Any, Any, Outcome], question: str, settings: Settings) -> Outcome:
+        """Await `answering` between the run's first events and its last one, however it ends."""
+        try:
+            self._begin(question, settings)
+            outcome = await answering
+        except asyncio.CancelledError:
+            self._finish("cancelled", None)
+            raise
+        except StorageFull:
+            raise
+        except Exception as error:
+            self._finish("failed", None, error)
+            raise
+        finally:
+            answering.close()
+        self._finish(outcome.status, outcome)
+        return outcome
+
+    def _begin(self, question: str, settings: Settings) -> None:
+        self.sink.emit(
+            RunStarted(
+                run=self.id,
+                question=question,
+                model=self.models.root.name,
+                sub_model=self.models.sub.name,
+                package_version=__version__,
+                python_version=platform.python_version(),
+                settings=settings.as_json(),
+            )
+        )
+        self.sink.emit(
+            ContextStored(
+                digest=self.context.digest,
+                kind=self.context.kind,
+                size=self.context.size,
+                source=self.context.source,
+                index_digest=self.context.index_digest,
+            )
+        )
+        for note in self.context.notes:
+            self.sink.emit(Notice(message=note))
+
+    def _finish(self, status: RunStatus, outcome: Outcome | None, error: Exception | None = None) -> None:
+        self.sink.emit(
+            RunFinished(
+                status=status,
+                answer=outcome.answer if outcome else None,
+                seconds=time.monotonic() - self.started,
+                turns=outcome.turns if outcome else 0,
+                usage=dict(self.models.meter.usage),
+                error=type(error).__name__ if error else None,
+                message=str(error) if error else None,
+            )
+        )
+
+
+def _sandbox_spec(settings: Settings) -> SandboxSpec:
+    return SandboxSpec(
+        image=image_tag(),
+        folder=settings.sessions_dir,
+        memory=settings.memory,
+        cpus=settings.cpus,
+        pids=settings.pids,
+        nofile=settings.nofile,
+        tmp_size=settings.tmp_size,
+        first_uid=settings.uid_first,
+        last_uid=settings.uid_last,
+        carrier=settings.carrier,
+    )
+
+
+def _summary(context: StoredContext, ready: KernelReady) -> ContextSummary:
+    unit: Literal["characters", "files", "items"] = (
+        "characters" if ready.context_type == "str" else "files" if context.kind == "files" else "items"
+    )
+    return ContextSummary(
+        type_name="dict[str, str]" if context.kind == "files" else ready.context_type,
+        length=ready.context_length,
+        unit=unit,
+        total_chars=context.chars,
+        preview=context.preview,
+        names=context.names,
+    )
+
+
+def _run(coroutine: Coroutine[Any, Any, RunResult]) -> RunResult:
+    """Run `coroutine` to its end from code that is not async, in a thread of its own where a loop runs already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    runner = asyncio.Runner()
+    with ThreadPoolExecutor(1, thread_name_prefix="rlm") as thread:
+        loop = thread.submit(runner.get_loop).result()
+        run = thread.submit(runner.run, coroutine)
+        try:
+            return run.result()
+        except KeyboardInterrupt:
+            loop.call_soon_threadsafe(_cancel_all, loop)
+            with suppress(asyncio.CancelledError, CancelledError):
+                run.result()
+            raise
+        finally:
+            thread.submit(runner.close).result()
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
