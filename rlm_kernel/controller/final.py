@@ -13,8 +13,11 @@ _END_ALONE = re.compile(r"^[ \t]*\)[*_]{0,3}\.?[ \t]*$", re.MULTILINE)
 _LITERAL_PATTERN = r"""(?P<quote>\"{3}|'{3}|"|')(?P<inside>(?:\\.|(?!(?P=quote)).)*)(?P=quote)"""
 _LITERAL = re.compile(_LITERAL_PATTERN, re.DOTALL)
 _LITERAL_TO_END = re.compile(rf"\s*{_LITERAL_PATTERN}\s*(?=\))", re.DOTALL)
+_PAREN = re.compile(r"[()]")
 _NAME_QUOTES = "`\"' "
 _F_STRING = re.compile(r"[fF][rR]?[\"']")
+_MAX_STARTS = 100
+"""How many finals are looked at; each may cost a walk to the reply's end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +35,14 @@ def find_final(text: str, prose: str) -> TextFinal | None:
 
     `prose` is `text` with its fenced blocks blanked out, of the same length: a final neither begins nor ends inside a
     block, but may hold one. It begins a line and its closing parenthesis ends one, so a mention in a sentence or in
-    inline code is none.
+    inline code is none. Of a reply with absurdly many only the first are read.
     """
     found = None
     position = 0
-    while start := _START.search(prose, position):
+    for _ in range(_MAX_STARTS):
+        start = _START.search(prose, position)
+        if start is None:
+            break
         position = start.end()
         end = _closing(prose, start.end())
         if end is not None:
@@ -52,7 +58,7 @@ def _closing(prose: str, start: int) -> int | None:
     if literal and _END.match(prose, literal.end()):
         return literal.end()
     depth = 1
-    for paren in re.compile(r"[()]").finditer(prose, start):
+    for paren in _PAREN.finditer(prose, start):
         depth += 1 if paren[0] == "(" else -1
         if not depth:
             if _END.match(prose, paren.start()):

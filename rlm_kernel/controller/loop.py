@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rlm_kernel.controller import prompt
 from rlm_kernel.controller.ports import CellRunner, ContextSummary, ControllerLimits, Outcome
-from rlm_kernel.controller.reply import FINISHED, Reply, read_reply
+from rlm_kernel.controller.reply import Reply, read_reply
 from rlm_kernel.controller.shown import encodable
 from rlm_kernel.errors import NoAnswer, RlmKernelError
 from rlm_kernel.events import (
@@ -96,7 +96,7 @@ class Controller:
         return self._unfinished(completion, reply, results)
 
     def _unfinished(self, completion: Completion, reply: Reply, results: list[CellResult]) -> _Step:
-        cut_off = reply.torn or (not results and completion.finish_reason not in FINISHED)
+        cut_off = reply.torn or (not results and completion.finish_reason == "length")
         cells = max(len(reply.cells), len(results))
         said = [prompt.feedback(results, cells, self._limits.shown_characters)] if results else []
         if cut_off:

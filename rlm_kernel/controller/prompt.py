@@ -16,7 +16,7 @@ NO_CODE = (
     "To finish, call FINAL(...) in a cell, or write FINAL(your answer) on a line of its own."
 )
 CUT_OFF = (
-    "Your reply was cut off at its length limit, and a cell or an answer in it that was not complete was not used. "
+    "Your reply was cut off before its end, and a cell or an answer in it that was not complete was not used. "
     "Write a shorter reply; a long answer can be built in a variable over several cells and given with FINAL_VAR."
 )
 EMPTY_ANSWER = (

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from rlm_kernel.controller.fences import Fence, find_fences
 from rlm_kernel.controller.final import TextFinal, find_final
 
-FINISHED = frozenset({"stop", "end_turn", "stop_sequence"})
-"""Finish reasons of a reply that the model ended itself."""
-
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -31,7 +28,7 @@ def read_reply(text: str, finish_reason: str) -> Reply:
     text = re.sub(r"\r\n?", "\n", text)
     fences = find_fences(text)
     starts = _line_starts(text)
-    torn = bool(fences) and not fences[-1].closed and finish_reason not in FINISHED
+    torn = bool(fences) and not fences[-1].closed and finish_reason != "stop"
     final = find_final(text, _blanked(text, fences, starts))
     if torn:
         fences, final = fences[:-1], None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import groupby
 
 from rlm_kernel.kernel.result import CellResult
 from rlm_kernel.types import JSON
@@ -11,6 +12,7 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _CUT = "\n[… {:,} characters not shown here; what is in a variable is still whole …]\n"
 _TRACEBACK_CHARACTERS = 2_000
+_MAX_FRAMES = 12
 _MAX_NAMES = 40
 
 
@@ -79,15 +81,23 @@ def _joined(value: JSON) -> str:
 
 
 def _traceback(output: dict[str, JSON]) -> str:
-    """Return an error with its frames; of a long one those in cells, the innermost and the message."""
+    """Return an error's frames in cells, the innermost one and the message; say what is left out between them."""
     frames = output.get("traceback")
-    entries = [plain(str(frame)) for frame in frames] if isinstance(frames, list) else []
+    entries = [plain(str(frame)).rstrip("\n") for frame in frames] if isinstance(frames, list) else []
+    entries = [entry for entry in entries if entry.strip("-")]
     if not entries:
         entries = [plain(f"{output.get('ename')}: {output.get('evalue')}")]
-    if sum(map(len, entries)) > _TRACEBACK_CHARACTERS and len(entries) > 3:
-        inner = [entry for entry in entries[:-2] if entry.lstrip().startswith("Cell In[")]
-        entries = [*inner, f"[… {len(entries) - 2 - len(inner)} frames left out …]", *entries[-2:]]
-    return cut("\n".join(entries), _TRACEBACK_CHARACTERS)
+    innermost = len(entries) - 2
+    kept: list[str] = []
+    for is_library, run in groupby(
+        enumerate(entries), lambda item: item[1].startswith("File ") and item[0] != innermost
+    ):
+        texts = [text for _, text in run]
+        kept += [f"[… {len(texts)} frames of libraries …]"] if is_library else texts
+    if len(kept) > _MAX_FRAMES:
+        half = _MAX_FRAMES // 2
+        kept = [*kept[:half], f"[… {len(kept) - 2 * half} frames …]", *kept[-half:]]
+    return cut("\n".join(kept), _TRACEBACK_CHARACTERS)
 
 
 def _notes(result: CellResult) -> list[str]:

@@ -278,11 +278,11 @@ async def test_a_last_reply_without_an_answer_is_no_answer(last: Turn) -> None:
 
 async def test_a_reply_cut_off_in_a_cell_is_told_and_not_run() -> None:
     """The model learns that it has to be shorter."""
-    run = Run([completion("```repl\nx = ", "length"), completion("so I think th", "max_tokens"), "FINAL(1)"])
+    run = Run([completion("```repl\nx = ", "length"), completion("so I think th", "length"), "FINAL(1)"])
     await run.answer()
     assert run.cells.ran == []
-    assert "cut off at its length limit" in run.told(1)
-    assert "cut off at its length limit" in run.told(2)
+    assert "cut off before its end" in run.told(1)
+    assert "cut off before its end" in run.told(2)
 
 
 async def test_an_empty_reply_is_never_sent_back_as_an_empty_message() -> None:

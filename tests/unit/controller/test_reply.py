@@ -156,6 +156,11 @@ def test_a_mention_is_no_final(text: str) -> None:
     assert final(text) is None
 
 
+def test_many_finals_take_bounded_time() -> None:
+    """A reply made to be slow is read all the same, and its first finals count."""
+    assert final("FINAL(1)\n" * 10 + "FINAL(a\n" * 20_000) == "1"
+
+
 def test_a_block_inside_a_final_belongs_to_the_answer() -> None:
     """An answer that is code is not run."""
     text = "FINAL(\nUse:\n```python\nf(1)\n```\n)"

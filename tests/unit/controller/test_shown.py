@@ -77,13 +77,36 @@ def test_a_short_traceback_is_shown_whole() -> None:
     assert shown(cell_error("bad"), 1_000).splitlines()[1:] == ["Cell In[1], line 1", "ValueError: bad"]
 
 
-def test_a_long_traceback_keeps_the_cells_frames_the_innermost_and_the_message() -> None:
+def traceback(*entries: JSON) -> str:
+    return shown(cell("error", {"output_type": "error", "traceback": list(entries)}), 8_000)
+
+
+def test_a_traceback_keeps_the_cells_frames_the_innermost_and_the_message() -> None:
     """Library frames between are left out, and that is said."""
-    frames: list[JSON] = ["Traceback", "Cell In[3], line 7", *[f"File /lib/x.py:{n} " + "x" * 100 for n in range(50)]]
-    output: dict[str, JSON] = {"output_type": "error", "traceback": [*frames, "KeyError: 'k'"]}
-    said = shown(cell("error", output, ename="KeyError", evalue="'k'"), 8_000)
-    assert said.startswith("Cell In[3], line 7\n[… 50 frames left out …]\nFile /lib/x.py:49 ")
-    assert said.endswith("\nKeyError: 'k'")
+    library = [f"File /lib/x.py:{n}, in f(x)\n---> {n} f(x)\n" for n in range(50)]
+    said = traceback("-" * 75, "KeyError  Traceback", "Cell In[3], line 7\n", *library, "KeyError: 'k'")
+    assert said.split("\n") == [
+        "KeyError  Traceback",
+        "Cell In[3], line 7",
+        "[… 49 frames of libraries …]",
+        "File /lib/x.py:49, in f(x)",
+        "---> 49 f(x)",
+        "KeyError: 'k'",
+    ]
+
+
+def test_a_deep_recursion_keeps_its_ends() -> None:
+    """Hundreds of equal frames say no more than a few."""
+    said = traceback("Traceback", *[f"Cell In[1], line {n}" for n in range(900)], "RecursionError: too deep")
+    assert len(said.split("\n")) == 13
+    assert said.endswith("Cell In[1], line 899\nRecursionError: too deep")
+
+
+def test_a_long_error_message_is_cut() -> None:
+    """An error can hold the whole context."""
+    said = traceback("Traceback", "Cell In[1], line 1", "ValueError: " + "x" * 50_000)
+    assert len(said) <= 2_000
+    assert "characters not shown" in said
 
 
 def test_an_error_without_a_traceback_is_said() -> None:
