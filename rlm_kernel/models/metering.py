@@ -1,0 +1,91 @@
+"""Counting what models use and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
+
+import genai_prices
+import msgspec
+
+from rlm_kernel.errors import ModelError
+from rlm_kernel.models.model import Completion, Model, ModelRequest
+from rlm_kernel.types import Usage
+
+Tariff: TypeAlias = Callable[[str, Usage], float | None]
+"""Return what one call cost in US dollars, from the name of the model that answered; None if that is unknown."""
+
+
+class Meter:
+    """What every model has used so far, failed attempts included; `usage` is per model name."""
+
+    def __init__(self) -> None:
+        self.usage: dict[str, Usage] = {}
+
+    def add(self, model: str, usage: Usage) -> None:
+        """Count `usage` for `model`."""
+        self.usage[model] = self.usage.get(model, Usage()) + usage
+
+
+class Metered:
+    """Adds the cost to each completion's usage, by `tariff`, and counts it in `meter`, which other models may share."""
+
+    def __init__(self, model: Model, meter: Meter, tariff: Tariff) -> None:
+        self._model = model
+        self._meter = meter
+        self._tariff = tariff
+
+    @property
+    def name(self) -> str:
+        """The wrapped model's name."""
+        return self._model.name
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Answer one request and count it; a failed one counts with what its error says it used."""
+        try:
+            completion = await self._model.complete(request)
+        except ModelError as error:
+            if error.usage is not None:
+                error.usage = self._counted(self.name, error.usage)
+            raise
+        return replace(completion, usage=self._counted(completion.served_by, completion.usage))
+
+    async def aclose(self) -> None:
+        """Close the wrapped model."""
+        await self._model.aclose()
+
+    def _counted(self, served_by: str, usage: Usage) -> Usage:
+        priced = msgspec.structs.replace(usage, cost_usd=self._tariff(served_by, usage))
+        self._meter.add(self.name, priced)
+        return priced
+
+
+def free(served_by: str, usage: Usage) -> float | None:
+    """Cost nothing: what runs on this machine."""
+    return 0.0
+
+
+def unknown(served_by: str, usage: Usage) -> float | None:
+    """Know no price: what runs on somebody's server."""
+    return None
+
+
+def published(provider: str, model: str) -> Tariff:
+    """Return the tariff of `model` by the prices that `provider` publishes, as the genai-prices package lists them."""
+
+    def tariff(served_by: str, usage: Usage) -> float | None:
+        tokens = genai_prices.Usage(
+            input_tokens=usage.input_tokens,
+            cache_read_tokens=usage.cached_input_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            output_tokens=usage.output_tokens,
+        )
+        for name in (served_by, model):
+            try:
+                return float(genai_prices.calc_price(tokens, name, provider_id=provider).total_price)
+            except LookupError:
+                continue
+        return None
+
+    return tariff

@@ -1,0 +1,150 @@
+"""What the provider clients share: where they send, over which HTTP client, and how foreign errors become ours."""
+
+from __future__ import annotations
+
+import email.utils
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+import msgspec
+
+from rlm_kernel.errors import (
+    ModelAuthError,
+    ModelError,
+    ModelRejected,
+    ModelReplyInvalid,
+    ModelTimeout,
+    ModelUnavailable,
+    RateLimited,
+)
+from rlm_kernel.models.model import Completion
+
+Shape = TypeVar("Shape")
+
+LIMITS = httpx2.Limits(max_connections=0, max_keepalive_connections=None)
+"""No limit but our own: aiohttp takes 0 as none, and None as its default of 100 connections."""
+TIMEOUT = httpx2.Timeout(None, connect=10.0)
+"""A reply's one clock is ours, over the whole attempt: an HTTP client's read timeout starts anew with every byte."""
+
+_DETAIL_LIMIT = 500
+_PASSING = frozenset({408, 409})
+"""Refusals for a moment's reason (a slow upload, a lock), which both SDKs repeat too."""
+_SILENT = {
+    "length": "the output limit was spent before any text: allow more output tokens",
+    "content_filter": "a content filter withheld the text: change the prompt",
+    "refusal": "the model refused to answer: change the prompt",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """Where a model answers. `name` is ours (`provider:model`), `model` the provider's own.
+
+    `key_name` is what the key's owner calls it, `seconds` bounds one attempt. `max_tokens_field`: api.openai.com
+    wants `max_completion_tokens`, other servers may know only `max_tokens`.
+    """
+
+    name: str
+    model: str
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+    key_name: str = "the API key"
+    seconds: float = 120.0
+    max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_tokens"
+
+    @property
+    def host(self) -> str:
+        """The address without path and credentials, for messages."""
+        return urlsplit(self.base_url).netloc.rpartition("@")[2]
+
+    def refusal(self, status: int, headers: Mapping[str, str], body: object) -> ModelError:
+        """Return our error for a reply with an HTTP error status."""
+        reason, code = _reason(body)
+        said = f"{self.name}: {self.host} said {status}: {self._clean(reason)}"
+        if status in {401, 403}:
+            return ModelAuthError(f"{said}; check {self.key_name} and what it may do")
+        if status == 429 and code == "insufficient_quota":
+            return ModelRejected(f"{said}; the account has no credit left: add some or use another model")
+        if status == 429:
+            return RateLimited(f"{said}; lower the concurrency or wait", retry_after=retry_after(headers))
+        if status >= 500 or status in _PASSING:
+            return ModelUnavailable(f"{said}; try again later", retry_after=retry_after(headers))
+        return ModelRejected(f"{said}; check the model's name and the size of the request")
+
+    def unreachable(self, error: BaseException) -> ModelUnavailable:
+        """Return our error for a connection that failed or broke; it names the first cause."""
+        while cause := error.__cause__:
+            error = cause
+        reason = self._clean(str(error)) or type(error).__name__
+        return ModelUnavailable(f"{self.name}: no connection to {self.host}: {reason}; check the address and network")
+
+    def late(self) -> ModelTimeout:
+        """Return our error for an attempt that took all its time."""
+        return ModelTimeout(
+            f"{self.name}: no reply from {self.host} within {self.seconds:g} s; allow more time or ask for less"
+        )
+
+    def decoded(self, body: bytes, shape: type[Shape]) -> Shape:
+        """Read a reply's body as `shape`. Raise `ModelReplyInvalid`."""
+        try:
+            return msgspec.json.decode(body, type=shape)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            start = self._clean(body[:_DETAIL_LIMIT].decode(errors="replace"))
+            raise ModelReplyInvalid(
+                f"{self.name}: {self.host} sent no valid reply ({error}): {start!r}; is this the right address?"
+            ) from None
+
+    def with_text(self, completion: Completion) -> Completion:
+        """Return `completion` if it has text. Raise `ModelReplyInvalid`, or `ModelRejected` where repeating is vain."""
+        if completion.text:
+            return completion
+        if why := _SILENT.get(completion.finish_reason):
+            error: ModelError = ModelRejected(f"{self.name}: an empty reply: {why}")
+        else:
+            error = ModelReplyInvalid(f"{self.name}: an empty reply ({completion.finish_reason}); try again")
+        error.usage = completion.usage
+        raise error
+
+    def _clean(self, text: str) -> str:
+        """Return `text` on one line, cut, and without the key, which some servers echo."""
+        if self.api_key:
+            text = text.replace(self.api_key, "***")
+        text = " ".join(text.split())
+        return text if len(text) <= _DETAIL_LIMIT else f"{text[:_DETAIL_LIMIT]}…"
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that `retry-after-ms` or `retry-after` (seconds or an HTTP date) asks to wait."""
+    for header, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers[header]) * unit
+        except (KeyError, ValueError):
+            continue
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    try:
+        date = email.utils.parsedate_to_datetime(headers["retry-after"])
+    except (KeyError, ValueError):
+        return None
+    return max(0.0, date.timestamp() - time.time())
+
+
+class _ErrorBody(msgspec.Struct):
+    message: str = ""
+    code: str | int | None = None
+    error: _ErrorBody | None = None
+
+
+def _reason(body: object) -> tuple[str, str | int | None]:
+    """Return the message and the code of an error's body, which one SDK unwraps and the other doesn't."""
+    try:
+        found = msgspec.convert(body, _ErrorBody)
+    except msgspec.ValidationError:
+        return str(body or "no reason given"), None
+    found = found.error or found
+    return found.message or "no reason given", found.code

@@ -1,0 +1,101 @@
+"""Retry: one wrapper for every model, so that root calls and sub-calls fail and recover alike."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_exponential_jitter,
+    wait_random,
+)
+
+from rlm_kernel.errors import ModelTimeout, RetryableModelError
+from rlm_kernel.models.model import Completion, Model, ModelRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How long to insist: at most `attempts` attempts and `total_seconds` in all, waits included.
+
+    Waits double from `first_wait` to `longest_wait` seconds, plus up to `first_wait` of jitter.
+    """
+
+    attempts: int = 6
+    total_seconds: float = 900.0
+    first_wait: float = 0.5
+    longest_wait: float = 30.0
+
+
+class Retrying:
+    """Repeats what failed with a `RetryableModelError`; every other error ends the call at once.
+
+    The provider's own wish (`retry_after`) is honoured, or, if it reaches past the total time, the call fails at once
+    with the provider's error. The total time also cuts an attempt that runs, with `ModelTimeout`.
+    """
+
+    def __init__(
+        self, model: Model, policy: RetryPolicy, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._model = model
+        self._policy = policy
+        self._sleep = sleep
+        self._backoff = wait_exponential_jitter(
+            multiplier=policy.first_wait, max=policy.longest_wait, jitter=policy.first_wait
+        )
+        self._jitter = wait_random(0, policy.first_wait)
+
+    @property
+    def name(self) -> str:
+        """The wrapped model's name."""
+        return self._model.name
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Answer one request within the policy's bounds; raise the last attempt's error."""
+        seconds = self._policy.total_seconds
+        failures: list[RetryableModelError] = []
+
+        def before_wait(state: RetryCallState) -> None:
+            error, wait = _error(state), state.upcoming_sleep
+            failures.append(error)
+            if request.on_retry is not None:
+                request.on_retry(state.attempt_number, error, wait)
+
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(RetryableModelError),
+            stop=stop_after_attempt(self._policy.attempts) | stop_before_delay(seconds),
+            wait=self._wait,
+            before_sleep=before_wait,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            async with asyncio.timeout(seconds) as total:
+                completion: Completion = await retrying(self._model.complete, request)
+        except TimeoutError:
+            if not total.expired():
+                raise
+            last = f"; the failure before: {failures[-1]}" if failures else ""
+            raise ModelTimeout(f"{self.name}: no reply within {seconds:g} s in all{last}") from None
+        return replace(completion, attempts=len(failures) + 1)
+
+    async def aclose(self) -> None:
+        """Close the wrapped model."""
+        await self._model.aclose()
+
+    def _wait(self, state: RetryCallState) -> float:
+        backoff = self._backoff(state)
+        asked = _error(state).retry_after
+        return backoff if asked is None else max(backoff, asked + self._jitter(state))
+
+
+def _error(state: RetryCallState) -> RetryableModelError:
+    error = state.outcome.exception() if state.outcome is not None else None
+    assert isinstance(error, RetryableModelError)
+    return error
