@@ -10,7 +10,7 @@ from dataclasses import dataclass
 _START = re.compile(r"^[ \t]*[*_]{0,3}(?P<name>FINAL|FINAL_VAR)\(", re.MULTILINE)
 _END = re.compile(r"\)[*_]{0,3}\.?[ \t]*$", re.MULTILINE)
 _END_ALONE = re.compile(r"^[ \t]*\)[*_]{0,3}\.?[ \t]*$", re.MULTILINE)
-_LITERAL_PATTERN = r"""(?P<quote>\"{3}|'{3}|"|')(?P<inside>(?:\\.|(?!(?P=quote)).)*)(?P=quote)"""
+_LITERAL_PATTERN = r"""(?P<quote>\"{3}|'{3}|"|')(?P<inside>(?:\\.|(?!(?P=quote))[^\\])*)(?P=quote)"""
 _LITERAL = re.compile(_LITERAL_PATTERN, re.DOTALL)
 _LITERAL_TO_END = re.compile(rf"\s*{_LITERAL_PATTERN}\s*(?=\))", re.DOTALL)
 _PAREN = re.compile(r"[()]")

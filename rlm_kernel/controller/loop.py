@@ -57,7 +57,7 @@ class Controller:
         talk = _Conversation(self._model, self._sink, self._limits.max_output_tokens)
         talk.messages += prompt.opening(question, context, self._limits)
         idle = empty = turn = 0
-        reason = f"You have had all of your {self._limits.max_turns} turns."
+        reason = f"All {self._limits.max_turns} turns are used."
         while turn < self._limits.max_turns:
             turn += 1
             self._sink.emit(TurnStarted(turn=turn))
@@ -68,7 +68,7 @@ class Controller:
             idle = 0 if step.ran else idle + 1
             talk.say(step.feedback)
             if empty == MAX_EMPTY_ANSWERS:
-                reason = "Your final answers were empty."
+                reason = "The final answers were empty."
                 break
             if idle == self._limits.max_idle_replies:
                 reason = f"{idle} replies in a row held neither code nor an answer."
@@ -96,10 +96,9 @@ class Controller:
         return self._unfinished(completion, reply, results)
 
     def _unfinished(self, completion: Completion, reply: Reply, results: list[CellResult]) -> _Step:
-        cut_off = reply.torn or (not results and completion.finish_reason == "length")
         cells = max(len(reply.cells), len(results))
         said = [prompt.feedback(results, cells, self._limits.shown_characters)] if results else []
-        if cut_off:
+        if reply.torn or completion.finish_reason == "length":
             said.append(prompt.CUT_OFF)
         return _Step("\n\n".join(said) or prompt.NO_CODE, ran=bool(results) or reply.torn)
 
@@ -123,8 +122,8 @@ class Controller:
             answer = encodable(completion.text).strip()
         if not answer:
             raise NoAnswer(
-                f"{self._model.name} gave no answer in {turn} turns. Allow more with --max-turns "
-                f"(now {self._limits.max_turns}), or try another model; the recording shows what it did."
+                f"{self._model.name} gave no answer in {turn} turns: {reason} Try another model, or allow more turns "
+                f"with --max-turns (now {self._limits.max_turns}); the recording shows what it did."
             )
         return self._answered(Outcome(answer=answer, status="partial", source="last_request", turns=turn))
 

@@ -16,7 +16,7 @@ class CellRunner(Protocol):
     async def run_cell(self, code: str, *, turn: int) -> CellResult:
         """Run one cell and return its outcome; a failing cell is a value, a failing machine raises `SandboxError`.
 
-        Cancelling interrupts the cell; the kernel can be used again or is closed by its owner.
+        After an error or a cancel no more cells can be run; who opened the kernel closes it.
         """
 
 

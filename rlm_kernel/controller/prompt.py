@@ -60,7 +60,7 @@ def feedback(results: Sequence[CellResult], cells: int, limit: int) -> str:
         return f"Output of your cell:\n\n{shown(results[0], share)}"
     parts = [f"Output of cell {n} of {cells}:\n\n{shown(result, share)}" for n, result in enumerate(results, 1)]
     if len(results) < cells:
-        parts.append(f"The other {cells - len(results)} of your cells were not run, because this one failed.")
+        parts.append(f"Cells not run, because this one failed: {cells - len(results)}.")
     return "\n\n".join(parts)
 
 

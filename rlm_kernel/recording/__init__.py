@@ -1,6 +1,6 @@
 """The recording: every event of a run, one line of JSON each, written before it is acted on."""
 
-from rlm_kernel.recording.folder import EVENTS_FILE, default_state_dir, new_run_id, run_folder
+from rlm_kernel.recording.folder import EVENTS_FILE, new_run_id, run_folder
 from rlm_kernel.recording.log import LINE_LIMIT, RecordingLog, Tee
 from rlm_kernel.recording.reader import read_events
 
@@ -9,7 +9,6 @@ __all__ = [
     "LINE_LIMIT",
     "RecordingLog",
     "Tee",
-    "default_state_dir",
     "new_run_id",
     "read_events",
     "run_folder",

@@ -9,17 +9,10 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
-import platformdirs
-
 from rlm_kernel.errors import RecordingError
 
 EVENTS_FILE = "events.jsonl"
 _RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}", re.ASCII)
-
-
-def default_state_dir() -> Path:
-    """Return `rlm_kernel` in the user's XDG state directory."""
-    return platformdirs.user_state_path("rlm_kernel", appauthor=False)
 
 
 def new_run_id(now: datetime | None = None) -> str:

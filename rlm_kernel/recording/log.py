@@ -156,12 +156,12 @@ class Tee:
 def _storage_error(error: OSError, path: Path) -> RlmKernelError:
     if error.errno in _FULL:
         return StorageFull(
-            f"no room for the recording at {path}: {error.strerror}. Free some space there, or set XDG_STATE_HOME to "
-            "a folder on another disk."
+            f"no room for the recording at {path}: {error.strerror}. Free some space there, or choose a folder on "
+            "another disk with --state-dir or XDG_STATE_HOME."
         )
     return RecordingError(
-        f"can't write the recording at {error.filename or path}: {error.strerror}. Make the folder writable, or set "
-        "XDG_STATE_HOME to one that is."
+        f"can't write the recording at {error.filename or path}: {error.strerror}. Make the folder writable, or choose "
+        "another with --state-dir or XDG_STATE_HOME."
     )
 
 

@@ -129,8 +129,7 @@ async def test_events_come_before_what_they_announce() -> None:
             seen.append(names())
             return await super().complete(request)
 
-    controller = Controller(Watching([CELL]), run.cells, run.sink, ControllerLimits())
-    await controller.answer("?", CONTEXT)
+    await Controller(Watching([CELL]), run.cells, run.sink, ControllerLimits()).answer("?", CONTEXT)
     assert seen == [["TurnStarted", "ModelRequested"], ["TurnStarted", "ModelRequested", "ModelReplied"]]
     assert names()[3:] == ["AnswerGiven"]
 
@@ -183,7 +182,7 @@ async def test_cells_after_a_failed_one_are_not_run() -> None:
     )
     await run.answer()
     assert [code for code, _ in run.cells.ran] == ["a\n", "b\n"]
-    for words in ("Output of cell 1 of 3:\n\nfine", "ValueError: boom", "The other 1 of your cells were not run"):
+    for words in ("Output of cell 1 of 3:\n\nfine", "ValueError: boom", "Cells not run, because this one failed: 1."):
         assert words in run.told(1)
 
 
@@ -252,7 +251,7 @@ async def test_the_turn_limit_leads_to_the_last_request() -> None:
     outcome = await run.answer()
     assert outcome == Outcome(answer="as far as I saw: 7", status="partial", source="last_request", turns=3)
     assert [event.turn for event in run.sink.events if isinstance(event, TurnStarted)] == [1, 2, 3]
-    assert "all of your 2 turns" in run.told(2)
+    assert "All 2 turns are used." in run.told(2)
 
 
 async def test_a_final_in_a_cell_of_the_last_reply_counts() -> None:
@@ -271,18 +270,18 @@ async def test_a_final_in_a_cell_of_the_last_reply_counts() -> None:
 async def test_a_last_reply_without_an_answer_is_no_answer(last: Turn) -> None:
     """The error names the way out."""
     run = Run([CELL, last], lambda code: cell_error(), max_turns=1)
-    with pytest.raises(NoAnswer, match=r"fake:model gave no answer in 2 turns.*--max-turns \(now 1\)"):
+    with pytest.raises(NoAnswer, match=r"fake:model gave no answer in 2 turns: All 1 turns.*--max-turns \(now 1\)"):
         await run.answer()
     assert not any(isinstance(event, AnswerGiven) for event in run.sink.events)
 
 
 async def test_a_reply_cut_off_in_a_cell_is_told_and_not_run() -> None:
     """The model learns that it has to be shorter."""
-    run = Run([completion("```repl\nx = ", "length"), completion("so I think th", "length"), "FINAL(1)"])
+    cut_off = [completion(text, "length") for text in ("```repl\nx = ", "so I think th", f"{CELL}\nNow th")]
+    run = Run([*cut_off, "FINAL(1)"])
     await run.answer()
-    assert run.cells.ran == []
-    assert "cut off before its end" in run.told(1)
-    assert "cut off before its end" in run.told(2)
+    assert [turn for _, turn in run.cells.ran] == [3]
+    assert all("cut off before its end" in run.told(request) for request in (1, 2, 3))
 
 
 async def test_an_empty_reply_is_never_sent_back_as_an_empty_message() -> None:

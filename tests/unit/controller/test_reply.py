@@ -156,6 +156,11 @@ def test_a_mention_is_no_final(text: str) -> None:
     assert final(text) is None
 
 
+def test_an_open_quote_takes_bounded_time() -> None:
+    """Backslashes in a string that never ends have one reading only."""
+    assert final('FINAL("' + "\\a" * 50_000) is None
+
+
 def test_many_finals_take_bounded_time() -> None:
     """A reply made to be slow is read all the same, and its first finals count."""
     assert final("FINAL(1)\n" * 10 + "FINAL(a\n" * 20_000) == "1"
