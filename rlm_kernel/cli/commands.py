@@ -1,0 +1,169 @@
+"""The commands of `rlm-kernel`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from rlm_kernel import __version__
+from rlm_kernel.cli import exits
+from rlm_kernel.cli.demo import QUESTION, demo_settings, judge, next_steps, write_text
+from rlm_kernel.cli.options import Output, chosen_output, output_options, settings_options
+from rlm_kernel.cli.outcome import write_answer, write_error, write_result_json, write_summary
+from rlm_kernel.cli.running import raise_on_sigterm, run_cancellable
+from rlm_kernel.config import Settings, resolve
+from rlm_kernel.errors import EmptyQuestion
+
+if TYPE_CHECKING:
+    from rlm_kernel.assembly import RunResult
+    from rlm_kernel.sandbox.contexts import StoredContext
+
+STATUSES = "\b\nExit statuses:\n" + "\n".join(f"  {status:>3}  {text}" for status, text in exits.statuses().items())
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}, epilog=STATUSES)
+@click.version_option(__version__, prog_name="rlm-kernel")
+def cli() -> None:
+    """Answer questions about long texts with Recursive Language Models, in locked-down containers."""
+
+
+@cli.command()
+@click.argument("question")
+@click.option("-c", "--context", "source", metavar="PATH", help="A file, a folder, or - for standard input.")
+@click.option("--skip-binary", is_flag=True, help="Leave out a folder's files that are not text.")
+@output_options
+@settings_options
+def run(
+    question: str,
+    source: str | None,
+    *,
+    skip_binary: bool,
+    quiet: bool,
+    as_json: bool,
+    verbose: bool,
+    **options: str | None,
+) -> int:
+    """Answer QUESTION about a context: a file, a folder, or what is piped in."""
+    output = chosen_output(quiet=quiet, as_json=as_json, verbose=verbose)
+    settings = resolve(options)
+    if not question.strip():
+        raise EmptyQuestion("the question is empty; put it in quotes after the options")
+    if source is None and sys.stdin.isatty():
+        raise click.UsageError("there is no context: give --context PATH, or pipe it in")
+    result = answer(question, source or "-", settings, output, skip_binary=skip_binary)
+    write(result, output)
+    return exits.PARTIAL if result.status == "partial" else 0
+
+
+def answer(question: str, source: str, settings: Settings, output: Output, *, skip_binary: bool = False) -> RunResult:
+    """Store the context at `source` and run one session over it, with its progress shown."""
+    from rlm_kernel.assembly import RLM  # noqa: PLC0415 - its imports take too long for `--help`
+
+    run_cancellable(_check_models(settings))
+    stored = _stored(source, settings, skip_binary=skip_binary)
+    with output.progress() as progress:
+        return run_cancellable(RLM(settings=settings, on_event=progress).acompletion(question, stored))
+
+
+async def _check_models(settings: Settings) -> None:
+    """Fail for an unknown model or a missing key before a long context is read."""
+    from rlm_kernel.assembly.models import Models  # noqa: PLC0415 - as above
+
+    async with Models.open(settings):
+        pass
+
+
+def _stored(source: str, settings: Settings, *, skip_binary: bool) -> StoredContext:
+    from rlm_kernel.sandbox.contexts import ContextStore  # noqa: PLC0415 - as above
+
+    store = ContextStore(settings.contexts_dir)
+    if source == "-":
+        return store.put_stream(sys.stdin.buffer)
+    return store.put_path(Path(source), skip_binary=skip_binary)
+
+
+def write(result: RunResult, output: Output) -> None:
+    """Write a run's result as `output` wants it."""
+    if output.as_json:
+        write_result_json(result)
+        return
+    if not output.quiet:
+        write_summary(result)
+    write_answer(result)
+
+
+@cli.command("demo")
+@output_options
+def run_demo(*, quiet: bool, as_json: bool, verbose: bool) -> int:
+    """Run a session that needs no key: a scripted root model, a small local sub-model, a real container."""
+    output = chosen_output(quiet=quiet, as_json=as_json, verbose=verbose)
+    settings = demo_settings()
+    text = write_text(settings.state_dir)
+    output.say(f"The text: {text.stat().st_size / 1e6:.1f} MB of Python's standard library, in {text}")
+    output.say(f"The question: {QUESTION}")
+    result = answer(QUESTION, str(text), settings, output)
+    write(result, output)
+    verdict = judge(result, text)
+    output.say("\n".join([verdict.text, *next_steps(text, os.environ)]))
+    return 0 if verdict.right else exits.DEMO_WRONG
+
+
+@cli.group()
+def image() -> None:
+    """Build or name the sandbox image."""
+
+
+@image.command()
+@click.option("--rebuild", is_flag=True, help="Build it even if it is there.")
+@click.option("--base", default="auto", show_default=True, help="An image to build on, `debian`, or `auto`.")
+@click.option("--docker-host", metavar="URL", help="The Docker engine's address; DOCKER_HOST if not given.")
+def build(*, rebuild: bool, base: str, docker_host: str | None) -> None:
+    """Build the sandbox image unless it is there, and print its name."""
+    from rlm_kernel.sandbox.engine import connect  # noqa: PLC0415 - as above
+    from rlm_kernel.sandbox.image import ensure_image  # noqa: PLC0415
+
+    client = connect(resolve({"docker_host": docker_host}).docker_host)
+    try:
+        tag = ensure_image(client, base=base, progress=lambda line: click.echo(line, err=True), rebuild=rebuild)
+    finally:
+        client.close()
+    click.echo(tag)
+
+
+@image.command()
+def tag() -> None:
+    """Print the name that the sandbox image has, or will have."""
+    from rlm_kernel.sandbox.image import image_tag  # noqa: PLC0415 - as above
+
+    click.echo(image_tag())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit with its status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    raise_on_sigterm()
+    try:
+        status = _status(given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes standard output once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = exits.BROKEN_PIPE
+    sys.exit(status)
+
+
+def _status(arguments: list[str]) -> int:
+    try:
+        with cli.make_context("rlm-kernel", arguments) as context:
+            return cli.invoke(context) or 0
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except BrokenPipeError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the outermost edge: every failure becomes a message and a status
+        return write_error(error, as_json="--json" in arguments)

@@ -1,0 +1,71 @@
+"""Options that commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from rlm_kernel.cli.progress import Progress
+from rlm_kernel.config import SETTINGS, Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def settings_options(command: F) -> F:
+    """Give `command` one option for each setting, as text; `resolve` reads them."""
+    for setting in reversed(SETTINGS):
+        default = "" if setting.name == "sub_model" else _default(setting.name)
+        command = click.option(setting.option, metavar=setting.metavar, help=setting.help + default)(command)
+    return command
+
+
+def _default(name: str) -> str:
+    if name == "state_dir":
+        return "  [default: $XDG_STATE_HOME/rlm_kernel]"
+    value = getattr(Settings(), name)
+    if value is None:
+        return ""
+    if name in {"memory", "tmp_size"}:
+        return f"  [default: {value // 2**20}m]"
+    return f"  [default: {value:g}]" if isinstance(value, float) else f"  [default: {value}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How a command talks: only the answer (`quiet`), one JSON object (`as_json`), or all code too (`verbose`)."""
+
+    quiet: bool
+    as_json: bool
+    verbose: bool
+
+    def say(self, text: str) -> None:
+        """Write a remark to standard error, unless only the result is wanted."""
+        if not (self.quiet or self.as_json):
+            click.echo(text, err=True)
+
+    def progress(self) -> Progress:
+        """Return the display for standard error; a silent one for `quiet` and `as_json`."""
+        return Progress(Console(stderr=True, quiet=self.quiet or self.as_json), verbose=self.verbose)
+
+
+def output_options(command: F) -> F:
+    """Give `command` the options that make an `Output`."""
+    options = (
+        click.option("-q", "--quiet", is_flag=True, help="Write only the answer, to standard output."),
+        click.option("--json", "as_json", is_flag=True, help="Write one JSON object to standard output, errors too."),
+        click.option("-v", "--verbose", is_flag=True, help="Show every cell's code and output."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def chosen_output(*, quiet: bool, as_json: bool, verbose: bool) -> Output:
+    """Return the `Output` for these flags. Raise `UsageError` if they exclude each other."""
+    if verbose and (quiet or as_json):
+        raise click.UsageError("--verbose can't go with --quiet or --json")
+    return Output(quiet, as_json, verbose)

@@ -1,0 +1,98 @@
+"""What a command writes at its end: an answer or an error, for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from rlm_kernel.cli import exits
+from rlm_kernel.cli.progress import clock_time, used
+from rlm_kernel.cli.running import Terminated
+from rlm_kernel.cli.text import clean
+from rlm_kernel.config import DEBUG_VARIABLE
+from rlm_kernel.errors import RlmKernelError
+from rlm_kernel.types import Usage
+
+if TYPE_CHECKING:
+    from rlm_kernel.assembly import RunResult
+
+
+def write_answer(result: RunResult) -> None:
+    """Write the answer to standard output: cleaned for a terminal, else exactly as it is."""
+    answer = clean(result.answer) if sys.stdout.isatty() else result.answer
+    _write(answer)
+
+
+def write_result_json(result: RunResult) -> None:
+    """Write one JSON object to standard output."""
+    fields = {
+        "answer": result.answer,
+        "status": result.status,
+        "run": result.run,
+        "recording": str(result.recording),
+        "usage": {name: msgspec.to_builtins(usage) for name, usage in result.usage.items()},
+        "cost_usd": result.cost_usd,
+        "seconds": round(result.seconds, 3),
+        "turns": result.turns,
+    }
+    _write(json.dumps(fields))
+
+
+def write_summary(result: RunResult) -> None:
+    """Write what the run took, and where its recording is, to standard error."""
+    total = sum(result.usage.values(), Usage())
+    turns = f"{result.turns} turn{'s' if result.turns != 1 else ''}"
+    lines = [" · ".join([turns, *used(total), clock_time(result.seconds)]), f"recording: {result.recording}"]
+    if result.status == "partial":
+        lines.insert(0, "the turns ran out; this is the best answer so far")
+    click.echo("\n".join(lines), err=True)
+
+
+def write_error(error: BaseException, *, as_json: bool) -> int:
+    """Write what went wrong, to standard error or as JSON to standard output, and return the exit status."""
+    kind, message, status = _described(error)
+    if as_json:
+        _write(json.dumps({"error": kind, "message": message, "exit_status": status}))
+    else:
+        click.echo(f"rlm-kernel: {clean(message)}", err=True)
+    if os.environ.get(DEBUG_VARIABLE) == "1":
+        traceback.print_exception(error)
+    return status
+
+
+def _described(error: BaseException) -> tuple[str, str, int]:
+    """Return an error's kind, message and exit status."""
+    kind = type(error).__name__
+    match error:
+        case RlmKernelError():
+            return kind, str(error) or kind, exits.status_of(error)
+        case click.ClickException():
+            return kind, _usage_message(error), exits.USAGE
+        case KeyboardInterrupt() | click.Abort():
+            return "Interrupted", "interrupted", exits.INTERRUPTED
+        case Terminated():
+            return kind, "ended by SIGTERM", exits.TERMINATED
+    return (
+        kind,
+        f"an unexpected {kind}: {error}\nThis is a bug. Please report it with the output of the same command "
+        f"and {DEBUG_VARIABLE}=1.",
+        exits.UNEXPECTED,
+    )
+
+
+def _usage_message(error: click.ClickException) -> str:
+    message = error.format_message()
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{message}\nTry '{error.ctx.command_path} --help'."
+    return message
+
+
+def _write(text: str) -> None:
+    """Write to standard output whatever `text` holds, halves of characters too."""
+    click.echo(text.encode("utf-8", "backslashreplace"))

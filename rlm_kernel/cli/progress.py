@@ -1,0 +1,209 @@
+"""The progress display: a reader of events that writes to a terminal, or plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from functools import singledispatchmethod
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
+
+from rlm_kernel import events as ev
+from rlm_kernel.cli.text import clean, one_line
+from rlm_kernel.cli.view import RunView, TurnView
+from rlm_kernel.types import JSON, Usage
+
+OUTCOMES = {
+    "ok": "ok",
+    "error": "raised",
+    "timed_out": "ran out of time",
+    "interrupted": "was interrupted",
+    "kernel_died": "lost its kernel",
+}
+
+
+class Progress:
+    """Shows a run on `console`: one line for each finished turn, and on a terminal a line that is kept up to date.
+
+    It is an `EventSink` and a context manager. What models and guests wrote is cleaned first. A console that can't be
+    written to any more is left alone; the run goes on.
+    """
+
+    def __init__(self, console: Console, *, verbose: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._verbose = verbose
+        self._view = RunView(clock)
+        self._spinner = Spinner("dots")
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            live = Live(console=self._console, get_renderable=self._status, refresh_per_second=8, transient=True)
+            live.start()
+            self._live = live
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._live is not None:
+            with contextlib.suppress(OSError):
+                self._live.stop()
+
+    def emit(self, event: ev.AnyEvent) -> None:
+        """Show `event`."""
+        if isinstance(event, ev.TurnStarted | ev.RunFinished) and self._view.turn is not None:
+            self._line(turn_line(self._view.turn, self._view.elapsed))
+            self._view.turn = None
+        self._view.take(event)
+        self._show(event)
+
+    def _status(self) -> Spinner:
+        self._spinner.update(text=Text(status_line(self._view), no_wrap=True, overflow="ellipsis"))
+        return self._spinner
+
+    def _line(self, text: str, style: str = "") -> None:
+        with contextlib.suppress(OSError):
+            self._console.print(Text(text, style=style), soft_wrap=True)
+
+    def _block(self, title: str, text: str) -> None:
+        if self._verbose:
+            self._line(title, "bold")
+            self._line("\n".join(f"  {line}" for line in clean(text).rstrip("\n").split("\n")), "dim")
+
+    @singledispatchmethod
+    def _show(self, event: ev.AnyEvent) -> None:
+        """Print the line that an event of this kind has."""
+
+    @_show.register
+    def _(self, event: ev.RunStarted) -> None:
+        self._line(f"run {event.run}: {one_line(event.model)}, sub-calls to {one_line(event.sub_model)}")
+
+    @_show.register
+    def _(self, event: ev.ContextStored) -> None:
+        self._line(f"context: {one_line(event.source)}, {size(event.size)}")
+
+    @_show.register
+    def _(self, event: ev.SandboxStarted) -> None:
+        self._line(
+            f"container {one_line(event.container)[:12]}: no network, user {event.uid}, its limits were read back"
+        )
+
+    @_show.register
+    def _(self, event: ev.Notice) -> None:
+        self._line(f"note: {one_line(event.message, 1000)}", "yellow")
+
+    @_show.register
+    def _(self, event: ev.KernelRestarted) -> None:
+        lost = f"; lost {one_line(', '.join(event.lost))}" if event.lost else ""
+        self._line(f"the kernel was restarted: {one_line(event.reason)}{lost}", "yellow")
+
+    @_show.register
+    def _(self, event: ev.ModelRetried) -> None:
+        why = f"{event.error}: {one_line(event.message)}"
+        self._line(f"attempt {event.attempt} failed, the next one follows in {event.wait:.1f} s: {why}", "yellow")
+
+    @_show.register
+    def _(self, event: ev.CellStarted) -> None:
+        self._block(f"cell {event.cell}", event.code)
+
+    @_show.register
+    def _(self, event: ev.CellOutput) -> None:
+        late = ", after its end" if event.late else ""
+        self._block(f"output of cell {event.cell}{late}", output_text(event.output))
+
+    @_show.register
+    def _(self, event: ev.ModelReplied) -> None:
+        self._block("the model's reply", event.text)
+
+    @_show.register
+    def _(self, event: ev.SubcallFailed) -> None:
+        self._block(f"a sub-call of {event.seconds:.1f} s failed ({event.code})", event.message)
+
+    @_show.register
+    def _(self, event: ev.SubcallRefused) -> None:
+        self._block("a sub-call was refused", event.reason)
+
+
+def status_line(view: RunView) -> str:
+    """Return what is going on now, on one line."""
+    parts = []
+    if view.turn is not None:
+        limit = f"/{view.max_turns}" if view.max_turns else ""
+        parts.append(f"turn {view.turn.number}{limit}")
+    parts.append(f"{view.doing} {view.doing_for:.1f} s")
+    if view.in_flight or view.done or view.failed:
+        failed = f", {view.failed} failed" if view.failed else ""
+        parts.append(f"sub-calls {len(view.in_flight)} in flight, {view.done} done{failed}")
+    return " · ".join([*parts, *used(view.usage), clock_time(view.elapsed)])
+
+
+def turn_line(turn: TurnView, elapsed: float) -> str:
+    """Return what a finished turn did, on one line."""
+    parts = [f"turn {turn.number}"]
+    for cell in turn.cells:
+        name = f" {one_line(cell.ename, 60)}" if cell.ename else ""
+        parts.append(f"cell {cell.cell} {OUTCOMES[cell.status]}{name} in {cell.seconds:.1f} s")
+    if not turn.cells:
+        parts.append("no code")
+    if turn.subcalls:
+        failed = f" ({turn.failed} failed)" if turn.failed else ""
+        parts.append(f"{turn.subcalls} sub-call{'s' if turn.subcalls > 1 else ''}{failed}")
+    return " · ".join([*parts, *used(turn.usage), clock_time(elapsed)])
+
+
+def used(usage: Usage) -> list[str]:
+    """Return tokens and cost in words; nothing as long as no token was used."""
+    if not usage.input_tokens and not usage.output_tokens:
+        return []
+    return [f"{count(usage.input_tokens)} tokens in, {count(usage.output_tokens)} out", cost(usage.cost_usd)]
+
+
+def cost(dollars: float | None) -> str:
+    """Return a cost in words."""
+    if dollars is None:
+        return "cost unknown"
+    return f"${dollars:.4f}" if 0 < dollars < 0.1 else f"${dollars:.2f}"
+
+
+def count(number: int) -> str:
+    """Return a number as people read it: 950, 12.3k, 4.0M."""
+    if number < 1000:
+        return str(number)
+    return f"{number / 1e3:.1f}k" if number < 1e6 else f"{number / 1e6:.1f}M"
+
+
+def size(number: int) -> str:
+    """Return a number of bytes as people read it."""
+    return f"{number} bytes" if number < 1000 else f"{count(number).upper()}B"
+
+
+def clock_time(seconds: float) -> str:
+    """Return seconds as 1:05 or 1:01:05."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def output_text(output: dict[str, JSON]) -> str:
+    """Return the text of one output as nbformat has it: a stream's, a traceback, or a display's plain form."""
+    match output:
+        case {"output_type": "stream", "text": text}:
+            return _joined(text)
+        case {"output_type": "error", "traceback": [_, *_] as lines}:
+            return "\n".join(map(str, lines))
+        case {"output_type": "error", "ename": name, "evalue": value}:
+            return f"{name}: {value}"
+        case {"data": {"text/plain": text}}:
+            return _joined(text)
+        case {"data": {**kinds}}:
+            return f"[{', '.join(map(str, kinds))}]"
+    return ""
+
+
+def _joined(text: JSON) -> str:
+    return "".join(map(str, text)) if isinstance(text, list) else str(text)

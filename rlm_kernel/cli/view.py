@@ -1,0 +1,125 @@
+"""What is going on in a run, folded from its events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import singledispatchmethod
+
+from rlm_kernel import events as ev
+from rlm_kernel.types import Usage
+
+
+@dataclass(slots=True)
+class TurnView:
+    """What one turn has done so far."""
+
+    number: int
+    started: float
+    usage: Usage = field(default_factory=Usage)
+    cells: list[ev.CellFinished] = field(default_factory=list)
+    subcalls: int = 0
+    failed: int = 0
+
+
+class RunView:
+    """The state of one run; `take` brings it up to date with an event. Times are those of `clock`, in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.started = clock()
+        self.doing = "starting"
+        self.since = self.started
+        self.run: str | None = None
+        self.max_turns: int | None = None
+        self.turn: TurnView | None = None
+        self.usage = Usage()
+        self.in_flight: set[str] = set()
+        self.done = 0
+        self.failed = 0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return self._clock() - self.started
+
+    @property
+    def doing_for(self) -> float:
+        """Seconds that what is being done has taken."""
+        return self._clock() - self.since
+
+    @singledispatchmethod
+    def take(self, event: ev.AnyEvent) -> None:
+        """Take note of `event`; one that changes nothing here is passed over."""
+
+    def _begin(self, doing: str) -> None:
+        self.doing, self.since = doing, self._clock()
+
+    def _add(self, usage: Usage) -> None:
+        self.usage += usage
+        if self.turn is not None:
+            self.turn.usage += usage
+
+    @take.register
+    def _(self, event: ev.RunStarted) -> None:
+        self.run = event.run
+        limit = event.settings.get("max_turns")
+        self.max_turns = limit if isinstance(limit, int) else None
+        self._begin("starting the container")
+
+    @take.register
+    def _(self, event: ev.SandboxStarted) -> None:
+        self._begin("starting the kernel")
+
+    @take.register
+    def _(self, event: ev.TurnStarted) -> None:
+        self.turn = TurnView(event.turn, self._clock())
+
+    @take.register
+    def _(self, event: ev.ModelRequested) -> None:
+        self._begin("waiting for the model")
+
+    @take.register
+    def _(self, event: ev.ModelReplied) -> None:
+        self._add(event.usage)
+
+    @take.register
+    def _(self, event: ev.CellStarted) -> None:
+        self._begin(f"running cell {event.cell}")
+
+    @take.register
+    def _(self, event: ev.CellFinished) -> None:
+        if self.turn is not None:
+            self.turn.cells.append(event)
+        self._begin("working")
+
+    @take.register
+    def _(self, event: ev.SubcallRequested) -> None:
+        self.in_flight.add(event.call)
+        if self.turn is not None:
+            self.turn.subcalls += 1
+
+    @take.register
+    def _(self, event: ev.SubcallReplied) -> None:
+        self.in_flight.discard(event.call)
+        self.done += 1
+        self._add(event.usage)
+
+    @take.register
+    def _(self, event: ev.SubcallFailed) -> None:
+        self.in_flight.discard(event.call)
+        self._count_failure()
+
+    @take.register
+    def _(self, event: ev.SubcallRefused) -> None:
+        self._count_failure()
+
+    @take.register
+    def _(self, event: ev.AnswerGiven) -> None:
+        self._begin("removing the container")
+
+    def _count_failure(self) -> None:
+        self.failed += 1
+        if self.turn is not None:
+            self.turn.failed += 1
