@@ -42,10 +42,11 @@ refuse_without_permission() {
 }
 
 install_engine() {
-    local packages=(docker.io ca-certificates iptables)
+    local packages=(docker.io ca-certificates iptables mmdebstrap debian-archive-keyring uidmap)
     # With AppArmor in the kernel, the engine can't start a container without its parser.
     [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" != Y ] || packages+=(apparmor)
-    apt_install "${packages[@]}" || die "no container engine answers and this is not Debian or Ubuntu: install Docker or Podman (https://docs.docker.com/engine/install/), start it, then try again"
+    has apt-get || die "no container engine answers and this is not Debian or Ubuntu: install Docker or Podman (https://docs.docker.com/engine/install/), start it, then try again"
+    apt_install "${packages[@]}"
 }
 
 # Start dockerd apart from this terminal, with the options given, and wait until it answers.
@@ -77,7 +78,7 @@ start_engine() {
 answers && exit 0
 refuse_foreign_engine
 refuse_without_permission
-command -v dockerd >/dev/null || [ -x /usr/sbin/dockerd ] || install_engine
+has dockerd || [ -x /usr/sbin/dockerd ] || install_engine
 answers || start_engine || {
     refuse_without_permission
     die "the engine does not start; its last words are above. Once \`docker version\` shows a server, try again; an engine elsewhere will do too: set DOCKER_HOST"

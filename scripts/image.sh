@@ -4,10 +4,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-.venv/bin/rlm-kernel image build && exit 0
-status=$?
-if command -v mmdebstrap >/dev/null || ! command -v apt-get >/dev/null; then
-    exit "$status"
+NO_BASE=23 # the exit status of rlm-kernel for ImageMissing
+
+status=0
+.venv/bin/rlm-kernel image build || status=$?
+if [ "$status" -eq "$NO_BASE" ] && ! has mmdebstrap && has apt-get; then
+    apt_install mmdebstrap debian-archive-keyring uidmap
+    exec .venv/bin/rlm-kernel image build
 fi
-apt_install mmdebstrap debian-archive-keyring uidmap
-exec .venv/bin/rlm-kernel image build
+exit "$status"

@@ -12,7 +12,7 @@ die() {
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
-    elif ! command -v sudo >/dev/null; then
+    elif ! has sudo; then
         die "this needs root: run it as root, or install sudo: $*"
     elif [ -t 0 ]; then
         sudo "$@"
@@ -21,12 +21,15 @@ as_root() {
     fi
 }
 
-# Install Debian packages, after saying which, and without ever asking a question.
+has() { command -v "$1" >/dev/null; }
+
+# Install Debian packages, after saying which, and without ever asking a question. Stale package lists may do, so a
+# mirror that fails ends nothing by itself.
 apt_install() {
-    command -v apt-get >/dev/null || return 1
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -q)
     say "Installing with apt: $*"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -q update </dev/null
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -q -y --no-install-recommends install "$@" </dev/null
+    as_root "${apt[@]}" update </dev/null || true
+    as_root "${apt[@]}" -y --no-install-recommends install "$@" </dev/null || die "apt could not install $*; its words are above"
 }
 
 # Print a short name for the contents of the given files.

@@ -12,7 +12,7 @@ usable() {
 find_python() {
     local python
     for python in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
-        if command -v "$python" >/dev/null && usable "$python"; then
+        if has "$python" && usable "$python"; then
             printf '%s\n' "$python"
             return
         fi
@@ -27,7 +27,8 @@ fi
 
 python=$(find_python) || {
     [ -z "${PYTHON:-}" ] || die "$PYTHON is not a Python 3.11 or newer with the modules venv and ensurepip"
-    apt_install python3 python3-venv || die "there is no Python 3.11 or newer with the module venv: install one, or name it with PYTHON=/path/to/python3"
+    has apt-get || die "there is no Python 3.11 or newer with the module venv: install one, or name it with PYTHON=/path/to/python3"
+    apt_install python3 python3-venv
     python=$(find_python) || die "this system's python3 is older than 3.11: install a newer one and name it with PYTHON=/path/to/python3"
 }
 

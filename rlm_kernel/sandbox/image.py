@@ -70,9 +70,7 @@ def _make_image(
 ) -> None:
     wheels = _wheels(sources, _architecture(client), progress)
     files = sources.files() | {f"wheels/{wheel.name}": wheel for wheel in wheels}
-    labels = {"org.opencontainers.image.version": tag.partition(":")[2], "org.opencontainers.image.base.name": base}
-    progress(f"Building {tag} on {base}")
-    _build(client, files, tag, progress, buildargs={"BASE": base}, labels=labels, nocache=rebuild)
+    _build(client, files, tag, base, progress, nocache=rebuild)
 
 
 def _choose_base(client: docker.APIClient, sources: ImageSources, base: str, progress: Progress) -> str:
@@ -99,7 +97,7 @@ def _make_debian_base(client: docker.APIClient, sources: ImageSources, tag: str,
                 f"{PYTHON_BASE} reachable, load that image with `docker load`, name another one with "
                 f"`rlm-kernel image build --base IMAGE`, or repair this: {error}"
             ) from None
-        _build(client, {"Dockerfile": sources.images / "Dockerfile.base", "base.tar": tar}, tag, progress)
+        _build(client, {"Dockerfile": sources.images / "Dockerfile.base", "base.tar": tar}, tag, "scratch", progress)
 
 
 def _wheels(sources: ImageSources, arch: str, progress: Progress) -> list[Path]:
@@ -129,17 +127,28 @@ def _fetch_wheels(lock: Path, arch: str, folder: Path, progress: Progress) -> No
     )
 
 
-def _build(client: docker.APIClient, files: Mapping[str, Path], tag: str, progress: Progress, **options: Any) -> None:
-    """Build `tag` from `files` alone, without a network, and leave no nameless image of an earlier stage."""
-    with tempfile.TemporaryFile() as context, _engine_errors(f"build {tag}"):
+def _build(
+    client: docker.APIClient,
+    files: Mapping[str, Path],
+    tag: str,
+    base: str,
+    progress: Progress,
+    *,
+    nocache: bool = False,
+) -> None:
+    """Build `tag` on `base` from `files` alone, without a network, and leave no nameless image behind."""
+    what = f"{tag} on {base}"
+    progress(f"Building {what}")
+    labels = {"org.opencontainers.image.version": tag.partition(":")[2], "org.opencontainers.image.base.name": base}
+    with tempfile.TemporaryFile() as context, _engine_errors(f"build {what}"):
         write_context(context, files)
         context.seek(0)
         replies = client.build(
-            fileobj=context, custom_context=True, tag=tag, network_mode="none", rm=True, forcerm=True, decode=True,
-            timeout=BUILD_DEADLINE, **options,
+            fileobj=context, custom_context=True, tag=tag, buildargs={"BASE": base}, labels=labels, network_mode="none",
+            rm=True, forcerm=True, nocache=nocache, decode=True, timeout=BUILD_DEADLINE,
         )  # fmt: skip
         try:
-            _follow(replies, tag, progress)
+            _follow(replies, what, progress)
         finally:
             _remove_nameless(client)
 
@@ -150,13 +159,13 @@ def _remove_nameless(client: docker.APIClient) -> None:
         client.prune_images({"dangling": True, "label": [LABEL]})  # type: ignore[no-untyped-call]
 
 
-def _follow(replies: Iterator[dict[str, Any]], tag: str, progress: Progress) -> None:
+def _follow(replies: Iterator[dict[str, Any]], what: str, progress: Progress) -> None:
     """Pass on what the engine says about a build until it ends. Raise `SandboxError` if it fails."""
     said: deque[str] = deque(maxlen=20)
     for reply in replies:
         if "error" in reply:
             log = "\n  ".join([*said, str(reply["error"])])
-            raise SandboxError(f"the image {tag} could not be built; the end of its log:\n  {log}")
+            raise SandboxError(f"could not build {what}; the end of its log:\n  {log}")
         for line in str(reply.get("stream") or reply.get("status") or "").splitlines():
             if line.strip() and "progress" not in reply and not line.startswith(_ENGINE_CHATTER):
                 said.append(line)
