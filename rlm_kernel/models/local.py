@@ -22,7 +22,6 @@ from rlm_kernel.models.openai import OpenAIModel
 from rlm_kernel.models.provider import Provider
 
 START_SECONDS = 60.0
-STOP_SECONDS = 5.0
 _SERVER = Path(__file__).with_name("local_server.py")
 
 
@@ -107,6 +106,7 @@ class LocalModel:
     async def _start(self) -> _Server:
         key = secrets.token_urlsafe(16)
         settings: dict[str, str | int] = {
+            "name": self._name,
             "path": str(self._file),
             "key": key,
             "slots": self._weights.slots,
@@ -173,14 +173,9 @@ async def _address(process: Process, settings: dict[str, str | int]) -> str:
 
 
 async def _stop(process: Process) -> None:
-    """End the server by ending its stdin, and kill it if that or a cancel cuts the wait short."""
+    """Kill the server, which has nothing to save and would first finish what it loads or writes."""
     assert process.stdin is not None
     process.stdin.close()
-    try:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                await process.wait()
-    finally:
-        if process.returncode is None:
-            process.kill()
+    with suppress(ProcessLookupError):
+        process.kill()
     await process.wait()

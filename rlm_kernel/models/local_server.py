@@ -15,8 +15,9 @@ import xllamacpp  # type: ignore[import-untyped]
 
 
 class Settings(TypedDict):
-    """What to serve: a path, the key to ask for, how many requests at once, tokens for each, threads."""
+    """What to serve: its name, its file, the key to ask for, how many requests at once, tokens for each, threads."""
 
+    name: str
     path: str
     key: str
     slots: int
@@ -30,6 +31,7 @@ def main() -> None:
 
     params = xllamacpp.CommonParams()
     params.model.path = settings["path"]
+    params.model_alias = {settings["name"]}
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.api_keys = [settings["key"]]

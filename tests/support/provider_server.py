@@ -87,7 +87,7 @@ class ProviderServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self.requests.append(Received(request.path, dict(request.headers), body))
+        self.requests.append(Received(request.path, request.headers, body))
         reply = self.replies.popleft() if self.replies else self._answer(body)
         self.arrived.set()
         async with self._changed:

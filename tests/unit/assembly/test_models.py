@@ -1,0 +1,141 @@
+"""From names to models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rlm_kernel.assembly.models import PROVIDERS, Models, build_model, open_model
+from rlm_kernel.config import Settings
+from rlm_kernel.errors import ConfigError, MissingKey, UnknownModel
+from rlm_kernel.models.metering import Meter
+from rlm_kernel.models.model import ModelRequest
+from rlm_kernel.models.retry import RetryPolicy
+from rlm_kernel.types import Message
+from tests.support.provider_server import INPUT_TOKENS, ProviderServer, Reply
+
+ASK = ModelRequest(messages=(Message("user", "hello"),), max_output_tokens=9)
+POLICY = RetryPolicy(first_wait=0.01, total_seconds=10)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("opnai:gpt-5", "did you mean openai"),
+        ("nothing-like-it:x", ", ".join(PROVIDERS)),
+        ("gpt-5", "provider:model"),
+        ("openai:", "no model"),
+        ("openai: ", "no model"),
+        ("", "provider:model"),
+        ("local:gpt-5", "smollm2"),
+    ],
+)
+def test_a_wrong_name_says_what_is_right(spec: str, said: str) -> None:
+    """A name without a known provider or a model is refused; the message has the nearest or all known names."""
+    with pytest.raises(UnknownModel) as caught:
+        open_model(spec, env={})
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("provider", "variable"),
+    [
+        ("openai", "OPENAI_API_KEY"),
+        ("anthropic", "ANTHROPIC_API_KEY"),
+        ("openrouter", "OPENROUTER_API_KEY"),
+        ("gemini", "GEMINI_API_KEY"),
+    ],
+)
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_key_is_named(provider: str, variable: str, value: str | None) -> None:
+    """A vendor that needs a key is refused without one, and the message names the variable."""
+    with pytest.raises(MissingKey, match=variable):
+        open_model(f"{provider}:m", env={} if value is None else {variable: value})
+
+
+def test_a_missing_script_is_refused_at_once(tmp_path: Path) -> None:
+    """A script that is not there is refused when the model is opened, before anything is started for it."""
+    with pytest.raises(ConfigError, match=r"absent\.md"):
+        open_model(f"scripted:{tmp_path}/absent.md")
+
+
+def _env(prefix: str, url: str, key: str | None = "secret-key") -> Mapping[str, str]:
+    path = "" if prefix == "ANTHROPIC" else "/v1"
+    return {f"{prefix}_BASE_URL": f"{url}{path}"} | ({f"{prefix}_API_KEY": key} if key else {})
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "openrouter", "gemini", "vllm", "ollama", "llamacpp"])
+async def test_every_vendor_is_reached_at_the_address_given(provider: str) -> None:
+    """Each vendor's address and key come from its own variables; the name after the first colon is the model."""
+    async with ProviderServer().run() as server:
+        model = open_model(f"{provider}:family/name:tag", env=_env(provider.upper(), server.url)).model
+        completion = await model.complete(ASK)
+        await model.aclose()
+    (request,) = server.requests
+    assert completion.text == "ok"
+    assert request.body["model"] == "family/name:tag"
+    assert request.body["max_tokens"] == 9
+    assert request.headers["Authorization"] == "Bearer secret-key"
+
+
+async def test_servers_of_ones_own_need_no_key() -> None:
+    """A local server is used without a key, and what it costs is unknown."""
+    meter = Meter()
+    async with ProviderServer().run() as server:
+        opened = open_model("ollama:m", env=_env("OLLAMA", server.url, key=None))
+        model = build_model(opened, policy=POLICY, meter=meter, limiter=asyncio.Semaphore(1))
+        await model.complete(ASK)
+        await model.aclose()
+    assert meter.usage["ollama:m"].cost_usd is None
+    assert meter.usage["ollama:m"].input_tokens == INPUT_TOKENS
+
+
+async def test_a_built_model_retries_and_meters_each_attempt() -> None:
+    """A failing attempt is repeated, one whose reply was empty is metered too, and the name stays."""
+    meter = Meter()
+    async with ProviderServer().run() as server:
+        server.replies.extend([Reply(status=503), Reply(text=""), Reply(text="at last")])
+        opened = open_model("openai:m", env=_env("OPENAI", server.url))
+        model = build_model(opened, policy=POLICY, meter=meter, limiter=asyncio.Semaphore(1))
+        completion = await model.complete(ASK)
+        await model.aclose()
+    assert (model.name, completion.text, completion.attempts) == ("openai:m", "at last", 3)
+    assert meter.usage["openai:m"].calls == 2
+
+
+async def test_waiting_for_room_takes_none_of_the_calls_time() -> None:
+    """Five calls that each need most of the total time all succeed on a limit of one."""
+    async with ProviderServer(lambda body: Reply(delay=0.2)).run() as server:
+        opened = open_model("openai:m", env=_env("OPENAI", server.url))
+        policy = replace(POLICY, total_seconds=0.6)
+        model = build_model(opened, policy=policy, meter=Meter(), limiter=asyncio.Semaphore(1))
+        completions = await asyncio.gather(*(model.complete(ASK) for _ in range(5)))
+        await model.aclose()
+    assert len(completions) == 5
+
+
+async def test_the_models_of_a_run(tmp_path: Path) -> None:
+    """A run's models share one meter; without a sub-model the root model serves for it."""
+    script = tmp_path / "script.md"
+    script.write_text("--- turn ---\none\n--- turn ---\ntwo\n")
+    spec = f"scripted:{script}"
+    async with Models.open(Settings(model=spec)) as models:
+        assert models.sub is models.root
+        assert [(await models.root.complete(ASK)).text for _ in range(2)] == ["one", "two"]
+        assert models.meter.usage[spec].calls == 2
+        assert models.meter.usage[spec].cost_usd == 0
+    async with Models.open(Settings(model=spec, sub_model="local:smollm2")) as models:
+        assert (models.root.name, models.sub.name) == (spec, "local:smollm2")
+
+
+async def test_a_wrong_sub_model_closes_the_root_model(tmp_path: Path) -> None:
+    """When the second name is wrong the first model is closed again and the error raised."""
+    script = tmp_path / "script.md"
+    script.write_text("--- turn ---\none\n")
+    with pytest.raises(UnknownModel):
+        async with Models.open(Settings(model=f"scripted:{script}", sub_model="nowhere:m")):
+            pass
