@@ -54,6 +54,7 @@ def attached_socket(container: str, client: docker.APIClient) -> socket.socket:
     try:
         connection = socket.socket(fileno=os.dup(raw.fileno()))
     finally:
+        raw._sock.close()  # closing the file over a socket leaves the socket open
         raw.close()
     connection.setblocking(False)
     return connection

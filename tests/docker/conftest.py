@@ -1,0 +1,131 @@
+"""Fixtures around the real engine: the image, a runtime, sessions, and a watch for what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import docker
+import pytest
+
+from rlm_kernel.models.model import Model
+from rlm_kernel.sandbox.contexts import ContextStore
+from rlm_kernel.sandbox.docker import DockerRuntime
+from rlm_kernel.sandbox.engine import connect
+from rlm_kernel.sandbox.image import ensure_image
+from rlm_kernel.sandbox.spec import Carrier, SandboxSpec
+from rlm_kernel.session import Session, SessionSpec, open_session
+from rlm_kernel.types import JSON
+from tests.support.fakes import FakeModel
+from tests.support.sinks import Events
+
+MIB = 1024 * 1024
+
+
+class OpenSession(Protocol):
+    """Opens a session on the real engine, or on another one; `limits` change the sandbox's spec."""
+
+    def __call__(
+        self,
+        context: JSON | Path = "context",
+        *,
+        models: Mapping[str | None, Model] | None = None,
+        cell_timeout: float = 60,
+        engine: DockerRuntime | None = None,
+        **limits: Any,
+    ) -> AbstractAsyncContextManager[Session]: ...
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker.APIClient]:
+    """A client of the engine that tests use."""
+    client = connect()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def image(engine: docker.APIClient) -> str:
+    """The sandbox image, built if it is missing."""
+    return ensure_image(engine, progress=lambda line: None)
+
+
+@pytest.fixture
+def events() -> Events:
+    """What happened."""
+    return Events()
+
+
+@pytest.fixture
+async def runtime() -> AsyncIterator[DockerRuntime]:
+    """The runtime under test."""
+    runtime = DockerRuntime()
+    yield runtime
+    await runtime.aclose()
+
+
+@pytest.fixture(params=["socket", "attach"])
+def carrier(request: pytest.FixtureRequest) -> Carrier:
+    """Each carrier in turn."""
+    name: Carrier = request.param
+    return name
+
+
+@pytest.fixture
+def sandbox_spec(image: str, tmp_path: Path) -> SandboxSpec:
+    """A spec with the limits that most tests need."""
+    return SandboxSpec(
+        image=image,
+        folder=tmp_path / "sessions",
+        memory=512 * MIB,
+        cpus=1.5,
+        pids=128,
+        nofile=512,
+        tmp_size=32 * MIB,
+        first_uid=40_000,
+        last_uid=49_999,
+    )
+
+
+@pytest.fixture
+def open_test_session(runtime: DockerRuntime, sandbox_spec: SandboxSpec, events: Events, tmp_path: Path) -> OpenSession:
+    """A function that opens a session; `limits` change the sandbox's spec."""
+    store = ContextStore(tmp_path / "contexts")
+
+    def open_one(
+        context: JSON | Path = "context",
+        *,
+        models: Mapping[str | None, Model] | None = None,
+        cell_timeout: float = 60,
+        engine: DockerRuntime | None = None,
+        **limits: Any,
+    ) -> AbstractAsyncContextManager[Session]:
+        spec = SessionSpec(
+            sandbox=replace(sandbox_spec, **limits),
+            context=store.put_path(context) if isinstance(context, Path) else store.put_value(context),
+            models=models or {None: FakeModel([])},
+            cell_timeout=cell_timeout,
+        )
+        return open_session(engine or runtime, store, spec, events)
+
+    return open_one
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left(engine: docker.APIClient, tmp_path: Path) -> AsyncIterator[None]:
+    """After each test: no container that this process started, no session folder, no task, no descriptor more."""
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    gc.collect()
+    owner = f"io.rlm-kernel.owner={os.getuid()}:{os.getpid()}"
+    assert engine.containers(all=True, filters={"label": [owner]}) == []
+    sessions = tmp_path / "sessions"
+    assert not sessions.exists() or list(sessions.iterdir()) == []
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+    assert len(os.listdir("/proc/self/fd")) <= before + 8

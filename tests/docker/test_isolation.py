@@ -1,0 +1,230 @@
+"""What a session's container may do, as the engine says it and as code inside finds it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from rlm_kernel.errors import ImageMissing, SandboxError, SandboxRefused
+from rlm_kernel.events import SandboxStarted
+from rlm_kernel.sandbox.docker import DockerRuntime
+from rlm_kernel.sandbox.spec import Carrier
+from rlm_kernel.session import Session
+from tests.docker.conftest import MIB, OpenSession
+from tests.support.engine_proxy import weakened_engine
+from tests.support.sinks import Events
+
+PROBE = """
+import json, os, resource, socket
+
+def attempt(what):
+    try:
+        return what()
+    except Exception as error:
+        return type(error).__name__
+
+def write(path):
+    with open(path, "w") as file:
+        file.write("x")
+    return "written"
+
+def fill(path):
+    written = 0
+    try:
+        with open(path, "wb") as file:
+            while written < 2**31:
+                written += file.write(bytes(2**20))
+    except OSError:
+        pass
+    os.unlink(path)
+    return written
+
+def threads():
+    import threading
+    stop, started = threading.Event(), []
+    try:
+        while len(started) < 1000:
+            thread = threading.Thread(target=stop.wait)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        pass
+    stop.set()
+    for thread in started:
+        thread.join()
+    return len(started)
+
+def files():
+    opened = []
+    try:
+        while len(opened) < 5000:
+            opened.append(open("/dev/null"))
+    except OSError:
+        pass
+    for file in opened:
+        file.close()
+    return len(opened)
+
+status = dict(line.split(":", 1) for line in open("/proc/self/status") if ":" in line)
+print(json.dumps({
+    "ids": [os.getresuid(), os.getresgid(), os.getgroups()],
+    "caps": [status[name].strip() for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")],
+    "no_new_privs": status["NoNewPrivs"].strip(),
+    "seccomp": status["Seccomp"].strip(),
+    "write_root": [attempt(lambda: write(path)) for path in ("/x", "/etc/x", "/usr/x", "/opt/rlm/x", "/run/rlm/x", "/dev/x")],
+    "setuid": attempt(lambda: os.setuid(0)),
+    "chroot": attempt(lambda: os.chroot("/tmp")),
+    "mknod": attempt(lambda: os.mknod("/tmp/node", 0o60666, os.makedev(8, 0))),
+    "unshare": os.system("unshare -U true 2>/dev/null") != 0,
+    "mount": os.system("mount -t tmpfs none /tmp 2>/dev/null") != 0,
+    "connect": attempt(lambda: socket.create_connection(("1.1.1.1", 53), 2)),
+    "lookup": attempt(lambda: socket.gethostbyname("example.org")),
+    "interfaces": [name for _, name in socket.if_nameindex()],
+    "exec_tmp": attempt(lambda: (write("/tmp/run"), os.chmod("/tmp/run", 0o755), os.execv("/tmp/run", ["run"]))),
+    "nofile": resource.getrlimit(resource.RLIMIT_NOFILE),
+    "core": resource.getrlimit(resource.RLIMIT_CORE),
+    "tmp": fill("/tmp/fill"),
+    "shm": fill("/dev/shm/fill"),
+    "private": fill("/run/rlm-guest/fill"),
+    "threads": threads(),
+    "files": files(),
+    "environment": sorted(os.environ),
+    "relay": [attempt(lambda: open(f"/proc/1/{name}", "rb").read()) for name in ("environ", "mem", "maps")],
+    "relay_fd": attempt(lambda: os.listdir("/proc/1/fd")),
+    "sockets": attempt(lambda: os.path.exists("/var/run/docker.sock")),
+    "shared": sorted(os.listdir("/run/rlm")) if os.path.isdir("/run/rlm") else [],
+}))
+"""
+
+
+async def probe(session: Session) -> dict[str, Any]:
+    """Run the probe in a cell and return what it found."""
+    result = await session.run_cell(PROBE, turn=1)
+    assert result.status == "ok", result
+    found: dict[str, Any] = json.loads(str(result.outputs[0]["text"]))
+    return found
+
+
+async def test_a_probe_inside_finds_every_limit(
+    open_test_session: OpenSession, carrier: Carrier, events: Events
+) -> None:
+    """Code in a cell has no privilege, no network, nowhere to write but sized tmpfs, and the limits asked for."""
+    async with open_test_session(carrier=carrier) as session:
+        found = await probe(session)
+    uid = events.of(SandboxStarted)[0].uid
+    assert 40_000 <= uid <= 49_999
+    assert found["ids"] == [[uid] * 3, [uid] * 3, [uid]]
+    assert set(found["caps"]) == {"0000000000000000"}
+    assert (found["no_new_privs"], found["seccomp"]) == ("1", "2")
+    assert set(found["write_root"]) <= {"OSError", "PermissionError", "FileNotFoundError"}
+    assert {found["setuid"], found["chroot"], found["mknod"], found["exec_tmp"]} == {"PermissionError"}
+    assert found["unshare"]
+    assert found["mount"]
+    assert (found["connect"], found["lookup"]) == ("OSError", "gaierror")
+    assert found["interfaces"] == ["lo"]
+    assert (found["nofile"], found["core"]) == ([512, 512], [0, 0])
+    assert (found["tmp"], found["shm"]) == (32 * MIB, 16 * MIB)
+    assert found["private"] <= 4 * MIB
+    assert found["threads"] < 128
+    assert found["files"] < 512
+    assert set(found["relay"]) == {"PermissionError"}
+    assert found["relay_fd"] == "PermissionError"
+    assert found["sockets"] is False
+    assert "stream" not in found["shared"], "the socket's name must be gone before model code runs"
+
+
+async def test_nothing_of_the_host_is_in_the_environment(
+    open_test_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither keys nor any other variable of the host gets into the container."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-do-not-leak")
+    async with open_test_session() as session:
+        result = await session.run_cell("import os; print(dict(os.environ))", turn=1)
+    text = str(result.outputs[0]["text"])
+    assert "sk-do-not-leak" not in text
+    assert "OPENAI" not in text
+
+
+async def test_the_engine_shows_every_limit(
+    open_test_session: OpenSession, engine: docker.APIClient, events: Events, carrier: Carrier
+) -> None:
+    """`docker inspect` of a live session shows each limit as it was asked for."""
+    async with open_test_session(carrier=carrier):
+        started = events.of(SandboxStarted)[0]
+        inspected = engine.inspect_container(started.container)
+        host, config = inspected["HostConfig"], inspected["Config"]
+        assert host["NetworkMode"] == "none"
+        assert host["CapDrop"] == ["ALL"]
+        assert not host["CapAdd"]
+        assert not host["Privileged"]
+        assert host["SecurityOpt"] == ["no-new-privileges:true"]
+        assert host["ReadonlyRootfs"]
+        assert host["AutoRemove"]
+        assert host["LogConfig"]["Type"] == "none"
+        assert (host["Memory"], host["MemorySwap"]) == (512 * MIB, 512 * MIB)
+        assert (host["NanoCpus"], host["PidsLimit"]) == (1_500_000_000, 128)
+        assert {"Name": "nofile", "Soft": 512, "Hard": 512} in host["Ulimits"]
+        assert set(host["Tmpfs"]) == {"/tmp", "/run/rlm-guest"}
+        assert host["ShmSize"] == 16 * MIB
+        assert not host.get("Init")
+        assert config["User"] == f"{started.uid}:{started.uid}"
+        assert config["Labels"]["io.rlm-kernel"] == "session"
+        mounts = [(mount["Destination"], mount["RW"]) for mount in inspected["Mounts"] if mount["Type"] == "bind"]
+        assert mounts == ([("/run/rlm", False)] if carrier == "socket" else [])
+
+
+async def test_every_session_has_a_uid_of_its_own(open_test_session: OpenSession, events: Events) -> None:
+    """Two live sessions never share a uid; in a range of two, a third session is refused with the way out."""
+    limits = {"first_uid": 47_001, "last_uid": 47_002}
+    async with open_test_session(**limits), open_test_session(**limits):
+        assert {event.uid for event in events.of(SandboxStarted)} == {47_001, 47_002}
+        with pytest.raises(SandboxError, match="47001 to 47002 are taken"):
+            async with open_test_session(**limits):
+                pass
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 10), (65_534, 65_534), (900, 70_000), (5000, 4000)])
+async def test_root_and_nobody_are_refused(open_test_session: OpenSession, first: int, last: int) -> None:
+    """A range that holds root, system users or nobody starts nothing."""
+    with pytest.raises(SandboxRefused, match="uid range"):
+        async with open_test_session(first_uid=first, last_uid=last):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"ReadonlyRootfs": False}, "root file system"),
+        ({"CapDrop": []}, "capabilities"),
+        ({"SecurityOpt": []}, "no_new_privs"),
+        ({"SecurityOpt": ["no-new-privileges:true", "seccomp=unconfined"]}, "seccomp"),
+        ({"NetworkMode": "host"}, "network"),
+        ({"Memory": 0, "MemorySwap": 0}, "memory"),
+        ({"NanoCpus": 0}, "cpu"),
+        ({"PidsLimit": 0}, "pids"),
+        ({"Ulimits": []}, "open files"),
+        ({"Tmpfs": {"/run/rlm-guest": "rw,mode=1777"}}, "/tmp"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else value,
+)
+async def test_an_engine_that_does_not_deliver_is_refused(
+    open_test_session: OpenSession, change: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    """When a limit is not in force inside, whatever the engine was told, nothing runs and the error names the limit."""
+    async with weakened_engine(tmp_path / "engine", change) as address:
+        weak = DockerRuntime(address)
+        with pytest.raises(SandboxRefused, match=named):
+            async with open_test_session(engine=weak):
+                pass
+        await weak.aclose()
+
+
+async def test_a_missing_image_says_how_to_build_it(open_test_session: OpenSession) -> None:
+    """Without the image there is a clear error, and nothing is left."""
+    with pytest.raises(ImageMissing, match="rlm-kernel image build"):
+        async with open_test_session(image="rlm-kernel-sandbox:missing"):
+            pass
