@@ -163,6 +163,9 @@ def _status(arguments: list[str]) -> int:
             return cli.invoke(context) or 0
     except click.exceptions.Exit as end:
         return end.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return exits.USAGE
     except BrokenPipeError:
         raise
     except BaseException as error:  # noqa: BLE001 - the outermost edge: every failure becomes a message and a status

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
 
-from rlm_kernel.cli.progress import Progress
+from rlm_kernel.cli.progress import Progress, ProgressConsole
 from rlm_kernel.config import SETTINGS, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -18,20 +17,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 def settings_options(command: F) -> F:
     """Give `command` one option for each setting, as text; `resolve` reads them."""
     for setting in reversed(SETTINGS):
-        default = "" if setting.name == "sub_model" else _default(setting.name)
-        command = click.option(setting.option, metavar=setting.metavar, help=setting.help + default)(command)
+        default = default_text(setting.name)
+        shown = f"{setting.help}  [default: {default}]" if default else setting.help
+        command = click.option(setting.option, metavar=setting.metavar, help=shown)(command)
     return command
 
 
-def _default(name: str) -> str:
+def default_text(name: str) -> str:
+    """Return a setting's default as one would write it; nothing where it is absent."""
     if name == "state_dir":
-        return "  [default: $XDG_STATE_HOME/rlm_kernel]"
+        return "$XDG_STATE_HOME/rlm_kernel"
     value = getattr(Settings(), name)
     if value is None:
         return ""
     if name in {"memory", "tmp_size"}:
-        return f"  [default: {value // 2**20}m]"
-    return f"  [default: {value:g}]" if isinstance(value, float) else f"  [default: {value}]"
+        return f"{value // 2**20}m"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Output:
 
     def progress(self) -> Progress:
         """Return the display for standard error; a silent one for `quiet` and `as_json`."""
-        return Progress(Console(stderr=True, quiet=self.quiet or self.as_json), verbose=self.verbose)
+        return Progress(ProgressConsole(stderr=True, quiet=self.quiet or self.as_json), verbose=self.verbose)
 
 
 def output_options(command: F) -> F:

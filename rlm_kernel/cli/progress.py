@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from functools import singledispatchmethod
@@ -28,14 +27,22 @@ OUTCOMES = {
 }
 
 
+class ProgressConsole(Console):
+    """A console that falls silent when its reader goes away; rich's own would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 class Progress:
     """Shows a run on `console`: one line for each finished turn, and on a terminal a line that is kept up to date.
 
-    It is an `EventSink` and a context manager. What models and guests wrote is cleaned first. A console that can't be
-    written to any more is left alone; the run goes on.
+    It is an `EventSink` and a context manager. What models and guests wrote is cleaned first.
     """
 
-    def __init__(self, console: Console, *, verbose: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, console: ProgressConsole, *, verbose: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._console = console
         self._verbose = verbose
         self._view = RunView(clock)
@@ -51,8 +58,7 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._live is not None:
-            with contextlib.suppress(OSError):
-                self._live.stop()
+            self._live.stop()
 
     def emit(self, event: ev.AnyEvent) -> None:
         """Show `event`."""
@@ -62,13 +68,12 @@ class Progress:
         self._view.take(event)
         self._show(event)
 
-    def _status(self) -> Spinner:
-        self._spinner.update(text=Text(status_line(self._view), no_wrap=True, overflow="ellipsis"))
-        return self._spinner
+    def _status(self) -> Text:
+        frame = self._spinner.render(self._console.get_time())
+        return Text(f"{frame} {status_line(self._view)}", no_wrap=True, overflow="ellipsis")
 
     def _line(self, text: str, style: str = "") -> None:
-        with contextlib.suppress(OSError):
-            self._console.print(Text(text, style=style), soft_wrap=True)
+        self._console.print(Text(text, style=style), soft_wrap=True)
 
     def _block(self, title: str, text: str) -> None:
         if self._verbose:
@@ -117,10 +122,6 @@ class Progress:
         self._block(f"output of cell {event.cell}{late}", output_text(event.output))
 
     @_show.register
-    def _(self, event: ev.ModelReplied) -> None:
-        self._block("the model's reply", event.text)
-
-    @_show.register
     def _(self, event: ev.SubcallFailed) -> None:
         self._block(f"a sub-call of {event.seconds:.1f} s failed ({event.code})", event.message)
 
@@ -160,7 +161,7 @@ def used(usage: Usage) -> list[str]:
     """Return tokens and cost in words; nothing as long as no token was used."""
     if not usage.input_tokens and not usage.output_tokens:
         return []
-    return [f"{count(usage.input_tokens)} tokens in, {count(usage.output_tokens)} out", cost(usage.cost_usd)]
+    return [f"tokens {count(usage.input_tokens)} in, {count(usage.output_tokens)} out", cost(usage.cost_usd)]
 
 
 def cost(dollars: float | None) -> str:
