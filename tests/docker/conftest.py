@@ -120,7 +120,7 @@ def open_test_session(runtime: DockerRuntime, sandbox_spec: SandboxSpec, events:
 @pytest.fixture(autouse=True)
 async def nothing_left(engine: docker.APIClient, tmp_path: Path) -> AsyncIterator[None]:
     """After each test: no container that this process started, no session folder, no task, no descriptor more."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = _open_files()
     yield
     gc.collect()
     owner = f"io.rlm-kernel.owner={os.getuid()}:{os.getpid()}"
@@ -128,4 +128,8 @@ async def nothing_left(engine: docker.APIClient, tmp_path: Path) -> AsyncIterato
     sessions = tmp_path / "sessions"
     assert not sessions.exists() or list(sessions.iterdir()) == []
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
-    assert len(os.listdir("/proc/self/fd")) <= before + 8
+    assert _open_files() <= before + 8
+
+
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))

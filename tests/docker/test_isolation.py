@@ -75,7 +75,9 @@ print(json.dumps({
     "caps": [status[name].strip() for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")],
     "no_new_privs": status["NoNewPrivs"].strip(),
     "seccomp": status["Seccomp"].strip(),
-    "write_root": [attempt(lambda: write(path)) for path in ("/x", "/etc/x", "/usr/x", "/opt/rlm/x", "/run/rlm/x", "/dev/x")],
+    "write_root": [
+        attempt(lambda: write(path)) for path in ("/x", "/etc/x", "/usr/x", "/opt/rlm/x", "/run/rlm/x", "/dev/x")
+    ],
     "setuid": attempt(lambda: os.setuid(0)),
     "chroot": attempt(lambda: os.chroot("/tmp")),
     "mknod": attempt(lambda: os.mknod("/tmp/node", 0o60666, os.makedev(8, 0))),
@@ -179,7 +181,7 @@ async def test_the_engine_shows_every_limit(
 
 async def test_every_session_has_a_uid_of_its_own(open_test_session: OpenSession, events: Events) -> None:
     """Two live sessions never share a uid; in a range of two, a third session is refused with the way out."""
-    limits = {"first_uid": 47_001, "last_uid": 47_002}
+    limits: dict[str, Any] = {"first_uid": 47_001, "last_uid": 47_002}
     async with open_test_session(**limits), open_test_session(**limits):
         assert {event.uid for event in events.of(SandboxStarted)} == {47_001, 47_002}
         with pytest.raises(SandboxError, match="47001 to 47002 are taken"):

@@ -290,10 +290,14 @@ async def test_a_cancel_at_any_point_leaves_nothing(
 
 async def test_an_error_inside_leaves_nothing(open_test_session: OpenSession, carrier: Carrier) -> None:
     """An exception in the block ends the session too."""
-    with pytest.raises(ZeroDivisionError):
+
+    async def work() -> None:
         async with open_test_session(carrier=carrier) as session:
             await run(session, "x = 1")
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await work()
 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
