@@ -2,6 +2,7 @@
 """IPython's kernel application, set up for a container: quick to start, nothing on disk, output cut."""
 
 import contextvars
+import gc
 import os
 import sys
 import threading
@@ -10,46 +11,25 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import zmq
-from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
-from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.profiledir import ProfileDir
-from traitlets import Type
+from tornado.ioloop import IOLoop
 from traitlets.config import Config
 
 from . import names, places
-from .cuts import ENTRY_LIMIT, MESSAGE_LIMIT, cut_text, cut_traceback
-from .output import ACCOUNTS, CutDisplayHook, CutPublisher, CutStream
+from .cuts import ENTRY_LIMIT
+from .output import ACCOUNTS, CutStream
+from .shell import GuestKernel
 
 OUTPUT_QUEUE = 100_000
 """Messages that may wait for the relay, which reads all the time; libzmq drops the rest without a word."""
 
 
-class GuestShell(ZMQInteractiveShell):
-    """The shell that runs cells."""
+class _Forgetful(dict[int, list[Any]]):
+    """A history of outputs that keeps none."""
 
-    display_pub_class = Type(CutPublisher)
-    displayhook_class = Type(CutDisplayHook)
-
-    def _showtraceback(self, etype: Any, evalue: Any, stb: Any) -> None:
-        super()._showtraceback(etype, cut_text(str(evalue), MESSAGE_LIMIT), cut_traceback(stb))
-
-    def payloadpage_page(self, strg: Any, start: int = 0, screen_lines: int = 0, pager_cmd: Any = None) -> None:
-        """Print what IPython would open in a pager, as `name?` does."""
-        print(strg["text/plain"] if isinstance(strg, dict) else strg)  # noqa: T201
-
-
-class GuestKernel(IPythonKernel):
-    """The kernel that answers requests."""
-
-    shell_class = Type(GuestShell)
-
-    async def do_execute(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Run a cell; an error's message is cut in the reply as it is in the output."""
-        reply: dict[str, Any] = await super().do_execute(*args, **kwargs)
-        if "evalue" in reply:
-            reply["evalue"] = cut_text(reply["evalue"], MESSAGE_LIMIT)
-        return reply
+    def __missing__(self, key: int) -> list[Any]:
+        return []
 
 
 class GuestKernelApp(IPKernelApp):
@@ -96,6 +76,17 @@ class GuestKernelApp(IPKernelApp):
         self.shell.user_ns_hidden.update(self.shell.user_ns)
         self.shell._sys_modules_keys = set(sys.modules)
 
+    def start(self) -> None:
+        """Serve until the process is killed or a client asks for the end; an interrupt never is the end."""
+        self.kernel.start()
+        loop = IOLoop.current()
+        while True:
+            try:
+                loop.start()
+            except KeyboardInterrupt:
+                continue
+            return
+
 
 def run(variables: dict[str, Any], tell: Callable[[str], None]) -> None:
     """Start the kernel over the namespace `variables` and serve until the process is killed."""
@@ -120,14 +111,16 @@ def run(variables: dict[str, Any], tell: Callable[[str], None]) -> None:
     assert app.shell is not None
     _prepare_shell(app.shell)
     _inherit_context()
+    gc.freeze()
+    gc.enable()
     app.start()
 
 
 def _prepare_shell(shell: Any) -> None:
-    shell.keepkernel_on_exit = True  # exit() in a cell must not cost the variables
+    shell.history_manager.outputs = _Forgetful()
     names.hide(shell.user_ns_hidden)
     shell.events.register("pre_run_cell", lambda _: names.start_cell())
-    shell.events.register("post_run_cell", lambda _: _mark_cuts())
+    shell.events.register("post_run_cell", lambda _: _end_output())
     for kind in (str, bytes):
         shell.display_formatter.formatters["text/plain"].for_type(kind, _pretty)
 
@@ -140,7 +133,11 @@ def _pretty(value: Any, printer: Any, cycle: bool) -> None:
         printer.text(f"{value[:ENTRY_LIMIT]!r}\n[… {len(value) - ENTRY_LIMIT} of {len(value)} cut …]")
 
 
-def _mark_cuts() -> None:
+def _end_output() -> None:
+    """Send the cell's last output and say what was cut of it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, CutStream):
+            stream.drain()
     stdout = sys.stdout
     if isinstance(stdout, CutStream) and (mark := ACCOUNTS.mark(stdout.parent_header.get("msg_id", ""))):
         stdout.write_mark(mark)

@@ -114,8 +114,11 @@ class CellAccounts:
         """Return the part of `text` that `cell` may still write."""
         with self._lock:
             account = self._account(cell)
+            if account.text_cut:
+                account.text_cut += len(text)
+                return ""
             room = STREAM_LIMIT - account.text
-            kept = "" if account.text_cut else head(text, room)
+            kept = head(text, room)
             account.text_cut += len(text) - len(kept)
             kept = head(sound(kept), room)
             account.text += json_size(kept) - 2

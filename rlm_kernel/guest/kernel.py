@@ -1,5 +1,6 @@
 """The kernel process: it joins the link, then loads IPython and waits for cells."""
 
+import gc
 import json
 import os
 import sys
@@ -50,6 +51,7 @@ class Guest:
 
 def main() -> None:
     """Run the kernel until it is killed."""
+    gc.disable()  # nothing that loads now is garbage; `run` turns it on
     guest = Guest()
     sys.modules["debugpy"] = None  # type: ignore[assignment]  # ipykernel loads it, and its threads, where it can
     from .app import run  # noqa: PLC0415  the link and the context are at work meanwhile

@@ -76,6 +76,7 @@ class GuestHost:
             "RLM_PRIVATE": str(self.private),
             "PYTHONPATH": str(self.folder),
         }
+        env.pop("PYTEST_CURRENT_TEST", None)  # under it ipykernel leaves the descriptors alone
         argv = [sys.executable, "-P", "-m", "rlm_guest.relay"]
         if carrier == "attach":
             self.stream, other = socket.socketpair()

@@ -1,0 +1,246 @@
+"""Promises of the relay, each against a real relay and a real kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlm_kernel.guest.wire import HEADER, Channel
+from tests.unit.guest.host import GuestHost
+
+
+def alive(pid: int) -> bool:
+    """Say whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def gone(pid: int, seconds: float = 10) -> bool:
+    """Wait until a process that is not our child has ended."""
+    deadline = time.monotonic() + seconds
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not alive(pid)
+
+
+def pid_of(guest: GuestHost) -> int:
+    """Return the kernel's process id."""
+    return int(guest.run("import os; os.getpid()").result)
+
+
+@pytest.mark.parametrize("carrier", ["socket", "attach"])
+def test_hello_comes_first_and_a_cell_runs(carrier: str) -> None:
+    """On both carriers the guest says hello with what it sees, then runs cells."""
+    with GuestHost(carrier) as guest:
+        hello = guest.until("hello")
+        assert hello["protocol"] == 1
+        facts = hello["facts"]
+        assert facts["pid"] == guest.process.pid
+        assert facts["uid"] == os.getuid()
+        assert int(facts["cap_eff"], 16) >= 0
+        assert isinstance(facts["no_new_privs"], bool)
+        assert "lo" in facts["interfaces"]
+        assert guest.bind()["generation"] == 1
+        assert guest.run("print(context)").text == "the context\n"
+
+
+def test_nothing_in_the_guest_can_write_into_the_attach_stream() -> None:
+    """On the attach carrier, what code writes to descriptor 1 becomes output or is lost, never part of the stream."""
+    with GuestHost("attach") as guest:
+        guest.bind()
+        guest.run("import os, subprocess; os.write(1, b'garbage'); subprocess.run(['echo', 'garbage'])")
+        assert guest.run("1 + 1").result == "2"
+        assert "/dev/null" in guest.run("import os; os.readlink('/proc/self/fd/0')").result
+
+
+TEXTS = {"a.txt": "first\r\nline\n", "b/ü.txt": "größe 🙂", "empty": ""}
+
+
+def files_context() -> tuple[bytes, bytes]:
+    """Make a blob and its index of `TEXTS`."""
+    blob, rows = b"", []
+    for path, text in TEXTS.items():
+        rows.append([path, len(blob), len(text.encode())])
+        blob += text.encode()
+    return blob, json.dumps({"files": rows}).encode()
+
+
+CONTEXTS: list[tuple[str, bytes, bytes, Any]] = [
+    ("str", "größe\r\n🙂".encode(), b"", "größe\r\n🙂"),
+    ("str", b"", b"", ""),
+    ("json", b'{"a": [1, null, "\xc3\xbc"]}', b"", {"a": [1, None, "ü"]}),
+    ("json", b"17", b"", 17),
+    ("files", *files_context(), TEXTS),
+]
+
+
+@pytest.mark.parametrize(("kind", "blob", "index", "value"), CONTEXTS)
+@pytest.mark.parametrize("source", ["file", "stream"])
+def test_the_context_arrives_as_it_is(
+    fresh: GuestHost, source: str, kind: str, blob: bytes, index: bytes, value: Any
+) -> None:
+    """Every kind of context, from a file or over the stream, is the value that was given, also after a restart."""
+    if source == "file":
+        ready = fresh.bind_file(kind, blob, index)
+    else:
+        fresh.tell("bind", context={"kind": kind, "source": "stream", "size": len(blob), "index_size": len(index)})
+        for part in [(blob + index)[start : start + 7] for start in range(0, len(blob + index), 7)]:
+            fresh.wire.send(Channel.CONTEXT, part)
+        ready = fresh.until("kernel_ready")
+    assert ready["context_type"] == type(value).__name__
+    assert ready["context_length"] == (len(value) if not isinstance(value, int) else 0)
+    assert fresh.run(f"context == {value!r}").result == "True"
+    assert fresh.run("list(context) if isinstance(context, dict) else 0").result == (
+        repr(list(value)) if isinstance(value, dict) else "0"
+    )
+    fresh.tell("restart")
+    assert fresh.until("kernel_ready")["generation"] == 2
+    assert fresh.run(f"context == {value!r}").result == "True"
+
+
+@pytest.mark.parametrize(
+    ("blob", "size", "says"), [(b"abc", 5, "has 3 bytes, not 5"), (b"\xff", 1, "utf-8"), (None, 5, "No such file")]
+)
+def test_a_context_that_is_not_as_announced_fails(fresh: GuestHost, blob: bytes | None, size: int, says: str) -> None:
+    """A missing, shorter or undecodable context is said, and no kernel is called ready."""
+    if blob is not None:
+        (fresh.shared / "context").write_bytes(blob)
+    fresh.tell("bind", context={"kind": "str", "source": "file", "size": size, "index_size": 0})
+    assert says in fresh.until("bind_failed")["message"]
+    assert not [message for message in fresh.control if message["type"] == "kernel_ready"]
+
+
+def test_a_large_context_loads_about_as_fast_as_reading_it(fresh: GuestHost) -> None:
+    """A 40 MB text is bound in at most 1.5 times what plain Python takes to read it, but for a machine's noise."""
+    blob = b"0123456789abcdef" * (40_000_000 // 16)
+    assert fresh.bind_file("str", blob)["context_length"] == len(blob)
+    times = fresh.run(
+        f"""import time, sys
+from rlm_guest.context import load_context
+path = {str(fresh.shared / "context")!r}
+def best(f):
+    times = []
+    for _ in range(5):
+        start = time.perf_counter(); f(); times.append(time.perf_counter() - start)
+    return min(times)
+def load(): return load_context(kind="str", path=path, index_path="", size={len(blob)})
+print(best(lambda: open(path).read()), best(load))
+"""
+    ).text
+    plain, ours = map(float, times.split())
+    assert ours <= 1.5 * plain + 0.01
+
+
+def test_ping_is_answered_while_a_cell_runs(guest: GuestHost) -> None:
+    """The relay answers for itself, whatever the kernel does."""
+    cell = guest.request("import time; time.sleep(0.5)")
+    guest.tell("ping", n=7)
+    assert guest.until("pong") == {"type": "pong", "n": 7}
+    guest.finish(cell)
+
+
+def test_a_kernel_that_dies_is_reported_after_its_last_output(fresh: GuestHost) -> None:
+    """Death during a cell tells generation and code, after the output, and the host decides on a restart."""
+    fresh.bind()
+    fresh.request("import os; print('last words', flush=True); os._exit(3)")
+    assert fresh.until("kernel_died") == {"type": "kernel_died", "generation": 1, "code": 3, "oom": False}
+    texts = [m["content"]["text"] for _, m in fresh.messages if m["header"]["msg_type"] == "stream"]
+    assert texts == ["last words\n"]
+    fresh.messages.clear()
+    fresh.tell("restart")
+    assert fresh.until("kernel_ready")["generation"] == 2
+    assert fresh.run("print(context)").text == "the context\n"
+
+
+def test_a_kernel_that_is_killed_is_reported_with_the_signal(fresh: GuestHost) -> None:
+    """A kill shows as the negative signal."""
+    fresh.bind()
+    os.kill(pid_of(fresh), signal.SIGKILL)
+    assert fresh.until("kernel_died")["code"] == -signal.SIGKILL
+
+
+def test_a_restart_ends_a_stuck_cell_and_what_it_started(fresh: GuestHost) -> None:
+    """A restart kills a kernel deep in C code and its children, and the new kernel knows no old variable."""
+    fresh.bind()
+    old = pid_of(fresh)
+    child = int(fresh.run("x = 1; import subprocess; p = subprocess.Popen(['sleep', '1000']); p.pid").result)
+    fresh.request("sum(range(10**12))")
+    fresh.tell("restart")
+    assert fresh.until("kernel_ready")["generation"] == 2
+    assert not alive(old)
+    assert gone(child)
+    assert "NameError" in fresh.run("x").reply["ename"]
+    assert not [m for m in fresh.control if m["type"] == "kernel_died"]
+
+
+def test_a_restart_before_the_kernel_is_ready_works(fresh: GuestHost) -> None:
+    """Restarts in a row lead to one ready kernel, the last one."""
+    fresh.tell("restart")
+    fresh.tell("restart")
+    assert fresh.bind()["generation"] == 3
+
+
+@pytest.mark.parametrize("carrier", ["socket", "attach"])
+def test_the_end_of_the_stream_ends_everything(carrier: str) -> None:
+    """When the host is gone the relay, the kernel and its children are gone at once."""
+    with GuestHost(carrier) as guest:
+        guest.bind()
+        kernel = pid_of(guest)
+        child = int(guest.run("import subprocess; p = subprocess.Popen(['sleep', '1000']); p.pid").result)
+        guest.request("while True: pass")
+        guest.stream.close()
+        assert guest.process.wait(5) == 0
+        assert not alive(kernel)
+        assert gone(child)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HEADER.pack(2, Channel.CONTROL, 0) + b"{]",
+        HEADER.pack(2, Channel.CONTROL, 0) + b"[]",
+        HEADER.pack(2, Channel.SHELL, 0) + b"{}",
+        HEADER.pack(17, Channel.CONTROL, 0) + b'{"type":"dance"} ',
+        HEADER.pack(2, Channel.CONTEXT, 0) + b"{}",
+        HEADER.pack(2, Channel.IOPUB, 0) + b"{}",
+        b"\xff" * 6,
+    ],
+)
+def test_nonsense_from_the_host_ends_the_guest(fresh: GuestHost, data: bytes) -> None:
+    """Whatever the relay can't understand ends it, and the kernel with it."""
+    fresh.until("hello")
+    fresh.stream.setblocking(True)
+    fresh.stream.sendall(data)
+    assert fresh.process.wait(10) == 0
+
+
+def test_a_relay_that_is_killed_takes_the_kernel_along(fresh: GuestHost) -> None:
+    """Where the relay is not PID 1, the kernel ends when its link does."""
+    fresh.bind()
+    kernel = pid_of(fresh)
+    fresh.process.kill()
+    assert gone(kernel)
+
+
+def test_a_kernel_that_breaks_the_link_is_ended(fresh: GuestHost) -> None:
+    """Code that writes nonsense into the link loses its kernel; the relay lives."""
+    fresh.bind()
+    fresh.request(
+        "import os, stat, time\n"
+        "for fd in range(3, 100):\n"
+        "    try:\n"
+        "        if stat.S_ISSOCK(os.fstat(fd).st_mode): os.write(fd, b'\\xff' * 64)\n"
+        "    except OSError: pass\n"
+        "time.sleep(100)"
+    )
+    fresh.until("kernel_died")
+    fresh.tell("restart")
+    assert fresh.until("kernel_ready")["generation"] == 2
