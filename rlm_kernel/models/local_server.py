@@ -44,6 +44,7 @@ def main() -> None:
     params.cpuparams.n_threads = settings["threads"]
     params.cpuparams_batch.n_threads = settings["threads"]
     params.cache_ram_mib = 0
+    params.warmup = False
     params.sampling.temp = 0.0
     params.sampling.seed = 1
     server = xllamacpp.Server(params)
