@@ -135,6 +135,11 @@ class CellAccounts:
             account.displays_cut += 1
             return False
 
+    def text_cut(self, cell: str) -> int:
+        """Return how many characters of text `cell` wrote that were left out."""
+        with self._lock:
+            return self._account(cell).text_cut
+
     def mark(self, cell: str) -> str:
         """Return what to say of a cell's cuts at its end, if there were any; later output is left out too."""
         with self._lock:

@@ -124,8 +124,7 @@ class Relay:
             raise WireError(f"a {message.channel.name} message that can't be read: {error!r}") from error
 
     def _to_shell(self, message: dict[str, Any]) -> None:
-        if message["header"]["msg_type"] == "execute_request":
-            self._meter.start(message["header"]["msg_id"])
+        self._meter.start(message["header"]["msg_id"])
         if self._kernel:
             self._kernel.send(message)
 

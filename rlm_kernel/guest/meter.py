@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 
 from .wire import MIB
 
+SPARE_MESSAGES = 1000
+"""How many of a cell's messages that always pass may come on top of the others."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutputLimits:
@@ -27,24 +30,24 @@ class _Cell:
 
 @dataclass(slots=True)
 class OutputMeter:
-    """Counts output per cell and decides what passes. Cells that were never asked for share one account."""
+    """Counts output per request and decides what passes; what belongs to none of them shares one account."""
 
     limits: OutputLimits = field(default_factory=OutputLimits)
     _cells: OrderedDict[str, _Cell] = field(default_factory=lambda: OrderedDict({"": _Cell()}))
 
     def start(self, cell: str) -> None:
-        """Open the account of a cell; the oldest ones are closed."""
+        """Open the account of a cell or another request; the oldest ones are closed."""
         self._cells[cell] = _Cell()
         while len(self._cells) > self.limits.cells:
             oldest = next(name for name in self._cells if name)
             del self._cells[oldest]
 
     def admit(self, cell: str, size: int, queued: int, *, always: bool) -> bool:
-        """Count one output and say whether it may pass; `always` lets it pass while memory allows."""
+        """Count one output and say whether it may pass; `always` is for the few that a cell's end needs."""
         account = self._cells.get(cell) or self._cells[""]
         limits = self.limits
         if always:
-            fits = queued + size <= 2 * limits.queue
+            fits = account.messages < limits.cell_messages + SPARE_MESSAGES and queued + size <= 2 * limits.queue
         else:
             fits = (
                 size <= limits.message

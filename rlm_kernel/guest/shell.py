@@ -13,7 +13,7 @@ from ipykernel.zmqshell import ZMQInteractiveShell
 from traitlets import Type
 
 from .cuts import MESSAGE_LIMIT, cut_text, cut_traceback
-from .output import CutDisplayHook, CutPublisher
+from .output import ACCOUNTS, CutDisplayHook, CutPublisher
 
 FRAMES_KEPT = 20
 """Frames of a deep traceback that are kept at each end; formatting thousands takes seconds."""
@@ -56,8 +56,13 @@ class GuestKernel(IPythonKernel):
     shell_class = Type(GuestShell)
 
     async def do_execute(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Run a cell; an error's message is cut in the reply as it is in the output."""
+        """Run a cell.
+
+        An error's message is cut in the reply as it is in the output; `rlm_cut` in the reply counts the characters of
+        text that the cell wrote and that were left out.
+        """
         reply: dict[str, Any] = await super().do_execute(*args, **kwargs)
+        reply["rlm_cut"] = ACCOUNTS.text_cut(self.get_parent()["header"]["msg_id"])
         if "evalue" in reply:
             reply["evalue"] = cut_text(reply["evalue"], MESSAGE_LIMIT)
         return reply

@@ -54,7 +54,8 @@ class Cell:
 class GuestHost:
     """A relay with its kernel, and the host's end of their stream."""
 
-    def __init__(self, carrier: str = "socket", *, answer: Answer | None = None) -> None:
+    def __init__(self, carrier: str = "socket", *, answer: Answer | None = None, wrapper: tuple[str, ...] = ()) -> None:
+        """Start a guest; `wrapper` is a command to start it with."""
         self.answer = answer or (lambda request: {"text": f"re: {request['prompt']}"})
         self.folder = Path(tempfile.mkdtemp(prefix="rlm-", dir="/tmp"))
         self.shared, self.private = self.folder / "shared", self.folder / "private"
@@ -67,9 +68,9 @@ class GuestHost:
         self.requests: list[dict[str, Any]] = []
         self.outbox = b""
         self.cells = 0
-        self._start(carrier)
+        self._start(carrier, wrapper)
 
-    def _start(self, carrier: str) -> None:
+    def _start(self, carrier: str, wrapper: tuple[str, ...]) -> None:
         env = os.environ | {
             "RLM_CARRIER": carrier,
             "RLM_SHARED": str(self.shared),
@@ -77,7 +78,7 @@ class GuestHost:
             "PYTHONPATH": str(self.folder),
         }
         env.pop("PYTEST_CURRENT_TEST", None)  # under it ipykernel leaves the descriptors alone
-        argv = [sys.executable, "-P", "-m", "rlm_guest.relay"]
+        argv = [*wrapper, sys.executable, "-P", "-m", "rlm_guest.relay"]
         if carrier == "attach":
             self.stream, other = socket.socketpair()
             with other:

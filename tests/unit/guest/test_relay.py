@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -244,3 +245,23 @@ def test_a_kernel_that_breaks_the_link_is_ended(fresh: GuestHost) -> None:
     fresh.until("kernel_died")
     fresh.tell("restart")
     assert fresh.until("kernel_ready")["generation"] == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="a PID namespace needs root")
+def test_as_pid_1_the_relay_reaps_and_clears_everything() -> None:
+    """Orphans leave no zombies, signals from inside don't matter, and a restart ends even what left its session."""
+    with GuestHost(wrapper=("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")) as guest:
+        assert guest.until("hello")["facts"]["pid"] == 1
+        guest.bind()
+        guest.run(
+            "import os, subprocess, time\n"
+            "def state(pid): return open(f'/proc/{pid}/stat').read().split()[2]\n"
+            "subprocess.run(['sh', '-c', 'for i in 1 2 3; do (sleep 0.01 &) ; done'])\n"
+            "time.sleep(0.2)"
+        )
+        assert guest.run("'Z' in [state(p) for p in os.listdir('/proc') if p.isdigit()]").result == "False"
+        guest.run("for s in (1, 2, 9, 15): os.kill(1, s)")
+        guest.run("p = subprocess.Popen(['setsid', 'sleep', '1000'])")
+        guest.tell("restart")
+        assert guest.until("kernel_ready")["generation"] == 2
+        assert guest.run("import os; sum(p.isdigit() for p in os.listdir('/proc'))").result == "2"
