@@ -51,7 +51,7 @@ class AnthropicModel:
     """A client of one model through the official SDK, without the SDK's own retries.
 
     It runs on aiohttp: 1,000 calls of 100 ms, 100 at once, take 1.3 times as long as with bare aiohttp, and 1.5 times
-    with the SDK's default transport (`python -m benchmarks.transports`). The costs in `usage` are left unknown.
+    with the SDK's default transport (benchmarks/transports.py). The costs in `usage` are left unknown.
     """
 
     def __init__(self, provider: Provider, *, max_tokens: int = DEFAULT_MAX_TOKENS) -> None:
