@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 QUESTION = "Who is credited as the author of the most files of Python's email package?"
 SCRIPT = Path(__file__).with_name("demo_root.md")
 SUB_MODEL = "local:smollm2"
-SUB_MODEL_TOKENS = 24
+SUB_MODEL_TOKENS = 12
 """A name is short, and what a small model says after it is noise."""
 
 _LEFT_OUT = {"__pycache__", "config", "dist-packages", "idlelib", "lib2to3", "site-packages", "test", "tests"}
