@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 
-class ContextMismatchError(Exception):
-    """The files are not what was announced."""
-
-
 def load_context(*, kind: str, path: str, index_path: str, size: int) -> Any:
-    """Return the context's value. Raise `OSError`, `ValueError` or `ContextMismatchError`."""
+    """Return the context's value.
+
+    Raise `OSError` for files that can't be read, `ValueError`, `KeyError` or `TypeError` for what is not as announced.
+    """
     found = Path(path).stat().st_size
     if found != size:
-        raise ContextMismatchError(f"{path} has {found} bytes, not {size}")
+        raise ValueError(f"{path} has {found} bytes, not {size}")
     if not size:
         return _value(kind, memoryview(b""), index_path)
     # decoded from the page cache, without a copy of the bytes
@@ -35,4 +34,4 @@ def _value(kind: str, blob: memoryview, index_path: str) -> Any:
         case "files":
             files = json.loads(Path(index_path).read_text("utf-8"))["files"]
             return {path: str(blob[start : start + length], "utf-8") for path, start, length in files}
-    raise ContextMismatchError(f"an unknown kind of context: {kind!r}")
+    raise ValueError(f"an unknown kind of context: {kind!r}")

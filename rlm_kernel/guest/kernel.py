@@ -11,6 +11,8 @@ from .link import Link
 from .subcalls import Subcalls
 from .wire import Channel
 
+_LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, MemoryError, RecursionError)
+
 
 class Guest:
     """The kernel's relation to the relay: binds the context and passes sub-calls."""
@@ -34,15 +36,15 @@ class Guest:
         self.subcalls.resolve(payload)
 
     def _control(self, payload: bytes) -> None:
-        from .context import ContextMismatchError, load_context  # noqa: PLC0415  loads while IPython does
+        from .context import load_context  # noqa: PLC0415  loads while IPython does
 
         bind = json.loads(payload)
         try:
             context = load_context(
                 kind=bind["kind"], path=bind["path"], index_path=bind["index_path"], size=bind["size"]
             )
-        except (OSError, ValueError, MemoryError, RecursionError, ContextMismatchError) as error:
-            self.tell("bind_failed", message=f"the context can't be loaded: {error}")
+        except _LOAD_ERRORS as error:
+            self.tell("bind_failed", message=f"the context can't be loaded: {error!r}"[:2000])
             return
         self.variables["context"] = context
         length = len(context) if hasattr(context, "__len__") else 0

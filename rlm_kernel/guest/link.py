@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from .framed import Framed
-from .wire import Channel, WireError
+from .wire import Channel
 
 
 class Link:
@@ -38,8 +38,8 @@ class Link:
     def _run(self) -> None:
         try:
             self._carry()
-        except (EOFError, WireError):
-            os._exit(1)  # the relay is gone, and with it everything this process is for
+        finally:
+            os._exit(1)  # the relay is gone or talks nonsense, and with it goes all this process is for
 
     def _carry(self) -> None:
         framed, poll = self._framed, select.poll()

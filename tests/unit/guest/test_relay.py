@@ -108,13 +108,24 @@ def test_the_context_arrives_as_it_is(
 
 
 @pytest.mark.parametrize(
-    ("blob", "size", "says"), [(b"abc", 5, "has 3 bytes, not 5"), (b"\xff", 1, "utf-8"), (None, 5, "No such file")]
+    ("kind", "blob", "size", "says"),
+    [
+        ("str", b"abc", 5, "has 3 bytes, not 5"),
+        ("str", b"\xff", 1, "utf-8"),
+        ("str", None, 5, "No such file"),
+        ("json", b"{", 1, "JSONDecodeError"),
+        ("files", b"abc", 3, "TypeError"),
+        ("film", b"abc", 3, "unknown kind"),
+    ],
 )
-def test_a_context_that_is_not_as_announced_fails(fresh: GuestHost, blob: bytes | None, size: int, says: str) -> None:
+def test_a_context_that_is_not_as_announced_fails(
+    fresh: GuestHost, kind: str, blob: bytes | None, size: int, says: str
+) -> None:
     """A missing, shorter or undecodable context is said, and no kernel is called ready."""
     if blob is not None:
         (fresh.shared / "context").write_bytes(blob)
-    fresh.tell("bind", context={"kind": "str", "source": "file", "size": size, "index_size": 0})
+    (fresh.shared / "context.json").write_bytes(b"[]")
+    fresh.tell("bind", context={"kind": kind, "source": "file", "size": size, "index_size": 0})
     assert says in fresh.until("bind_failed")["message"]
     assert not [message for message in fresh.control if message["type"] == "kernel_ready"]
 
