@@ -15,7 +15,7 @@ python3 "$pip/pip" install \
 
 cd "$lib"
 rm -rf bin share pip pip-*.dist-info
-find . -type d \( -name test -o -name tests \) -prune -exec rm -rf {} +
+find "$lib" "$stdlib" -type d \( -name test -o -name tests \) -prune -exec rm -rf {} +
 rm -rf "$stdlib"/site-packages/* "$stdlib"/ensurepip "$stdlib"/idlelib "$stdlib"/turtledemo /usr/local/bin/pip*
 rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* "$context"
 find / -xdev -type f -perm /6000 -exec chmod a-s {} +

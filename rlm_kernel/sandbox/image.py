@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,7 @@ Progress = Callable[[str], None]
 
 PYTHON_BASE = "python:3.11-slim-bookworm"
 PYTHON_VERSION = "3.11"
-LABEL = "io.rlm-kernel.image"
+BUILD_LABEL = "io.rlm-kernel.build"
 REGISTRY_DEADLINE = 15
 BUILD_DEADLINE = 600
 """Seconds without a word from the engine, or for one program on the host, after which a build has failed."""
@@ -56,8 +57,11 @@ def ensure_image(client: docker.APIClient, *, base: str = "auto", progress: Prog
     tag = sources.tag()
     try:
         with _one_build_at_a_time(progress):
-            if rebuild or not _has_image(client, tag):
-                _make_image(client, sources, tag, _choose_base(client, sources, base, progress), progress, rebuild)
+            if rebuild or not _image_id(client, tag):
+                base = _choose_base(client, sources, base, progress)
+                wheels = _wheels(sources, _architecture(client), progress)
+                files = sources.files() | {f"wheels/{wheel.name}": wheel for wheel in wheels}
+                _build(client, files, tag, base, progress)
     except OSError as error:
         if error.errno != ENOSPC:
             raise
@@ -65,23 +69,15 @@ def ensure_image(client: docker.APIClient, *, base: str = "auto", progress: Prog
     return tag
 
 
-def _make_image(
-    client: docker.APIClient, sources: ImageSources, tag: str, base: str, progress: Progress, rebuild: bool
-) -> None:
-    wheels = _wheels(sources, _architecture(client), progress)
-    files = sources.files() | {f"wheels/{wheel.name}": wheel for wheel in wheels}
-    _build(client, files, tag, base, progress, nocache=rebuild)
-
-
 def _choose_base(client: docker.APIClient, sources: ImageSources, base: str, progress: Progress) -> str:
     if base == "auto":
-        if _has_image(client, PYTHON_BASE) or _registry_has(client, PYTHON_BASE):
+        if _image_id(client, PYTHON_BASE) or _registry_has(client, PYTHON_BASE):
             return PYTHON_BASE
         progress(f"No registry answers for {PYTHON_BASE}; making a base from Debian packages instead")
     elif base != "debian":
         return base
     tag = sources.base_tag()
-    if not _has_image(client, tag):
+    if not _image_id(client, tag):
         _make_debian_base(client, sources, tag, progress)
     return tag
 
@@ -127,36 +123,26 @@ def _fetch_wheels(lock: Path, arch: str, folder: Path, progress: Progress) -> No
     )
 
 
-def _build(
-    client: docker.APIClient,
-    files: Mapping[str, Path],
-    tag: str,
-    base: str,
-    progress: Progress,
-    *,
-    nocache: bool = False,
-) -> None:
+def _build(client: docker.APIClient, files: Mapping[str, Path], tag: str, base: str, progress: Progress) -> None:
     """Build `tag` on `base` from `files` alone, without a network, and leave no nameless image behind."""
-    what = f"{tag} on {base}"
+    what, build = f"{tag} on {base}", secrets.token_hex(8)
     progress(f"Building {what}")
     labels = {"org.opencontainers.image.version": tag.partition(":")[2], "org.opencontainers.image.base.name": base}
     with tempfile.TemporaryFile() as context, _engine_errors(f"build {what}"):
         write_context(context, files)
         context.seek(0)
+        replaced = _image_id(client, tag)
         replies = client.build(
-            fileobj=context, custom_context=True, tag=tag, buildargs={"BASE": base}, labels=labels, network_mode="none",
-            rm=True, forcerm=True, nocache=nocache, decode=True, timeout=BUILD_DEADLINE,
+            fileobj=context, custom_context=True, tag=tag, buildargs={"BASE": base, "BUILD": build}, labels=labels,
+            network_mode="none", rm=True, forcerm=True, decode=True, timeout=BUILD_DEADLINE,
         )  # fmt: skip
         try:
             _follow(replies, what, progress)
         finally:
-            _remove_nameless(client)
-
-
-def _remove_nameless(client: docker.APIClient) -> None:
-    """Remove the images that builds leave without a name: the first stage, and what a rebuild replaced."""
-    with suppress(APIError):  # another prune is running, which removes them too
-        client.prune_images({"dangling": True, "label": [LABEL]})  # type: ignore[no-untyped-call]
+            client.prune_images({"dangling": True, "label": [f"{BUILD_LABEL}={build}"]})  # type: ignore[no-untyped-call]
+        if replaced not in (None, _image_id(client, tag)):
+            with suppress(APIError):  # a running session may still use it
+                client.remove_image(replaced)
 
 
 def _follow(replies: Iterator[dict[str, Any]], what: str, progress: Progress) -> None:
@@ -194,13 +180,12 @@ def _run(command: Sequence[str], progress: Progress) -> None:
         raise SandboxError(f"`{' '.join(command)}` failed ({process.returncode}):\n  " + "\n  ".join(said))
 
 
-def _has_image(client: docker.APIClient, name: str) -> bool:
+def _image_id(client: docker.APIClient, name: str) -> str | None:
     with _engine_errors(f"look for the image {name}"):
         try:
-            client.inspect_image(name)  # type: ignore[no-untyped-call]
+            return str(client.inspect_image(name)["Id"])  # type: ignore[no-untyped-call]
         except ImageNotFound:
-            return False
-    return True
+            return None
 
 
 def _registry_has(client: docker.APIClient, name: str) -> bool:

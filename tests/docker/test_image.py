@@ -13,7 +13,7 @@ import docker
 import pytest
 
 from rlm_kernel.errors import SandboxError
-from rlm_kernel.sandbox.image import ensure_image
+from rlm_kernel.sandbox.image import BUILD_LABEL, ensure_image
 
 PROBE = Path(__file__).with_name("image_probe.py")
 UID = 71234
@@ -102,9 +102,9 @@ def test_failed_build_leaves_nothing(engine: docker.APIClient, image: str, empty
     """A build that fails half-way shows the end of its log and leaves neither a nameless image nor a container."""
     with pytest.raises(SandboxError, match=r"(?s)the end of its log:.*/bin/sh"):
         ensure_image(engine, base=empty_base, progress=lambda line: None, rebuild=True)
-    label = {"label": "io.rlm-kernel.image"}
-    assert engine.images(filters=label | {"dangling": True}, quiet=True) == []
-    assert engine.containers(filters=label | {"ancestor": empty_base}, all=True, quiet=True) == []
+    left = engine.images(filters={"dangling": True, "since": empty_base, "label": BUILD_LABEL}, quiet=True)
+    assert left == []
+    assert engine.containers(filters={"ancestor": empty_base}, all=True, quiet=True) == []
 
 
 @pytest.fixture
