@@ -1,3 +1,29 @@
 """A runtime for Recursive Language Models (arXiv 2512.24601)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rlm_kernel.assembly import RLM, RunResult
+    from rlm_kernel.config import Settings
+    from rlm_kernel.errors import RlmKernelError
+
 __version__ = "0.1.0"
+__all__ = ["RLM", "RlmKernelError", "RunResult", "Settings", "__version__"]
+
+_HOMES = {
+    "RLM": "rlm_kernel.assembly",
+    "RunResult": "rlm_kernel.assembly",
+    "Settings": "rlm_kernel.config",
+    "RlmKernelError": "rlm_kernel.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that a part of the package loads without the rest."""
+    from importlib import import_module  # noqa: PLC0415
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import signal
+import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -255,7 +257,7 @@ def _run(coroutine: Coroutine[Any, Any, RunResult]) -> RunResult:
     except RuntimeError:
         return asyncio.run(coroutine)
     runner = asyncio.Runner()
-    with ThreadPoolExecutor(1, thread_name_prefix="rlm") as thread:
+    with ThreadPoolExecutor(1, thread_name_prefix="rlm") as thread, _keyboard_interrupts():
         loop = thread.submit(runner.get_loop).result()
         run = thread.submit(runner.run, coroutine)
         try:
@@ -267,6 +269,19 @@ def _run(coroutine: Coroutine[Any, Any, RunResult]) -> RunResult:
             raise
         finally:
             thread.submit(runner.close).result()
+
+
+@contextmanager
+def _keyboard_interrupts() -> Iterator[None]:
+    """Let Ctrl-C raise `KeyboardInterrupt`: a running loop's own handler would wait for the loop, which is blocked."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import msgspec
 
@@ -43,7 +44,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     memory_swap_max: int | None
     cpu_max: float | None
     swap_total: int | None = None
-    nofile: tuple[int, int]
+    nofile: Annotated[list[int], msgspec.Meta(min_length=2)]
     interfaces: list[str] | None
     python: str
 

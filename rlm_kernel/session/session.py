@@ -78,7 +78,10 @@ async def open_session(
         if carrier == "socket":
             store.link_into(spec.context, folder)
         sandbox_spec = replace(
-            spec.sandbox, folder=folder, carrier=carrier, private_size=spec.sandbox.private_size + _streamed_size(carrier, spec.context)
+            spec.sandbox,
+            folder=folder,
+            carrier=carrier,
+            private_size=spec.sandbox.private_size + _streamed_size(carrier, spec.context),
         )
         async with runtime.open(sandbox_spec) as sandbox:
             sink.emit(
