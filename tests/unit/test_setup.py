@@ -1,0 +1,181 @@
+"""The set-up's locks and scripts, run for real against a machine of links and one stand-in, apt-get."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+LOCKS = [ROOT / "requirements/dev.lock", ROOT / "requirements/local-model.lock", ROOT / "images/requirements.lock"]
+TOOLS = [
+    "bash",
+    "cat",
+    "cut",
+    "dirname",
+    "env",
+    "grep",
+    "id",
+    "rm",
+    "sh",
+    "sha256sum",
+    "sleep",
+    "timeout",
+    "touch",
+    "uname",
+]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def write_program(path: Path, body: str) -> None:
+    """Write a shell program of one line."""
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+def locked(lock: Path) -> dict[str, str]:
+    """Return the versions that a lock pins."""
+    return dict(re.findall(r"^([\w.-]+)==([\w.!+]+)", lock.read_text(), flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: f"{lock.parent.name}/{lock.name}")
+def test_lock_pins_everything_by_hash_and_no_place(lock: Path) -> None:
+    """Each package has one version and at least one hash, and no index, path or option is named."""
+    entries = re.split(r"\n(?=\S)", lock.read_text().strip())
+    assert len(entries) == len(locked(lock)) > 1
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+    assert re.search(r"://|file:|^-|^/", lock.read_text(), flags=re.MULTILINE) is None
+
+
+def test_lock_satisfies_the_project() -> None:
+    """The lock was written after the last change of the project's own requirements."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    versions = locked(ROOT / "requirements/dev.lock")
+    wanted = [Requirement(line) for line in project["project"]["dependencies"] + project["dependency-groups"]["dev"]]
+    unmet = [str(need) for need in wanted if versions.get(need.name.replace("_", "-"), "0") not in need.specifier]
+    assert unmet == []
+
+
+def test_image_and_host_have_the_same_kernel() -> None:
+    """The kernel that the host's client is tested with is the one in the image."""
+    host, image = locked(ROOT / "requirements/dev.lock"), locked(ROOT / "images/requirements.lock")
+    assert {name: image[name] for name in ("ipykernel", "jupyter-client", "pyzmq")} == {
+        name: host[name] for name in ("ipykernel", "jupyter-client", "pyzmq")
+    }
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what the scripts need, with this Python's environment as its .venv."""
+    folder = tmp_path / "checkout"
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    shutil.copytree(ROOT / "requirements", folder / "requirements")
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    write_program(folder / ".venv" / "bin" / "python", f'exec {sys.executable} "$@"')
+    return folder
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """A PATH of the few programs that every system has: no Python, no apt-get, no sudo, no engine."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in TOOLS:
+        found = shutil.which(name)
+        assert found, name
+        (folder / name).symlink_to(found)
+    return folder
+
+
+@pytest.fixture
+def run(checkout: Path, tools: Path) -> Run:
+    """Runs a script of the copy, without a terminal; keywords are environment variables."""
+
+    def run(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [checkout / "scripts" / script],
+            env={"PATH": str(tools), "HOME": str(checkout), "PYTHONPATH": str(ROOT)} | variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def add_apt(tools: Path, log: Path, status: int) -> None:
+    """Add an apt-get that only writes down how it was called, and an id that says root."""
+    write_program(tools / "apt-get", f'echo "$DEBIAN_FRONTEND $*" >>{log}; exit {status}')
+    (tools / "id").unlink()
+    write_program(tools / "id", "echo 0")
+
+
+def test_no_python_and_no_apt_is_a_clear_message(run: Run) -> None:
+    """Where nothing can be installed, the message says what to install and how to name it."""
+    result = run("venv.sh")
+    assert result.returncode == 1
+    assert "no Python 3.11 or newer" in result.stderr
+    assert "PYTHON=/path/to/python3" in result.stderr
+
+
+def test_wrong_python_is_named(run: Run, tools: Path) -> None:
+    """A PYTHON that won't do is refused, not replaced by another one."""
+    result = run("venv.sh", PYTHON=str(tools / "cat"))
+    assert result.returncode == 1
+    assert str(tools / "cat") in result.stderr
+
+
+def test_python_is_installed_without_a_question(run: Run, tools: Path, tmp_path: Path) -> None:
+    """A bare Debian gets python3 and python3-venv, said before, non-interactively; a failure of apt ends the set-up."""
+    add_apt(tools, tmp_path / "apt.log", status=1)
+    result = run("venv.sh")
+    assert result.returncode == 1
+    assert "Installing with apt: python3 python3-venv" in result.stdout
+    assert "apt could not install" in result.stderr
+    calls = (tmp_path / "apt.log").read_text().splitlines()
+    assert calls[-1].startswith("noninteractive ")
+    assert "-y --no-install-recommends install python3 python3-venv" in calls[-1]
+
+
+def test_fresh_environment_is_left_alone(run: Run, checkout: Path) -> None:
+    """With the stamp of the present lock, a run does and says nothing; a changed lock undoes that."""
+    digest = "cat pyproject.toml requirements/dev.lock | sha256sum | cut -c1-12"
+    stamp = subprocess.check_output(["sh", "-c", digest], cwd=checkout, text=True).strip()
+    (checkout / ".venv" / f"installed-{stamp}").touch()
+    second = run("venv.sh")
+    assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
+    with (checkout / "requirements/dev.lock").open("a") as lock:
+        lock.write("# changed\n")
+    assert "no Python 3.11" in run("venv.sh").stderr
+
+
+def test_dead_docker_host_is_named_and_nothing_installed(run: Run, tools: Path, tmp_path: Path) -> None:
+    """An engine that was chosen and doesn't answer is reported; another one is not installed in its place."""
+    add_apt(tools, tmp_path / "apt.log", status=0)
+    result = run("engine.sh", DOCKER_HOST=f"unix://{tmp_path}/none.sock")
+    assert result.returncode == 1
+    assert f"unix://{tmp_path}/none.sock" in result.stderr
+    assert not (tmp_path / "apt.log").exists()
+
+
+def test_broken_environment_is_not_taken_for_a_missing_engine(
+    run: Run, checkout: Path, tools: Path, tmp_path: Path
+) -> None:
+    """When the question can't even be asked, the set-up ends with Python's own words and installs nothing."""
+    add_apt(tools, tmp_path / "apt.log", status=0)
+    write_program(checkout / ".venv" / "bin" / "python", "echo this Python is broken >&2; exit 1")
+    result = run("engine.sh")
+    assert result.returncode == 1
+    assert "this Python is broken" in result.stderr
+    assert not (tmp_path / "apt.log").exists()
