@@ -91,12 +91,23 @@ def test_a_cell_that_kills_its_kernel_does_not_end_the_run(program: Program, scr
     assert "the kernel was restarted" in ended.err
 
 
-def test_a_model_that_never_answers_gives_its_best_at_the_end(program: Program, script: Script, text: str) -> None:
+def test_a_model_that_never_answers_gives_its_best_at_the_end(
+    program: Program, script: Script, text: str, tmp_path: Path
+) -> None:
     """When the turns ran out, the last request's reply is printed, with a status of its own."""
-    model = script("x = 1", "x = 2")
+    model = script("x = 1")
+    with (tmp_path / "script.md").open("a") as file:
+        file.write("--- turn ---\nabout a thousand\n")
     ended = program.run(*CLI, "--max-turns", "1", "--json", "--model", model, "--context", text, "why?")
     assert ended.status == 41
-    assert ended.json["status"] == "partial"
+    assert (ended.json["status"], ended.json["answer"]) == ("partial", "about a thousand")
+
+
+def test_a_model_that_only_ever_writes_code_gives_no_answer(program: Program, script: Script, text: str) -> None:
+    """When even the last request brings code, there is no answer, and a status that says so."""
+    model = script("x = 1", "x = 2")
+    ended = program.run(*CLI, "--max-turns", "1", "--json", "--model", model, "--context", text, "why?")
+    assert (ended.status, ended.json["error"]) == (40, "NoAnswer")
 
 
 def test_a_model_that_fails_has_its_own_status(program: Program, script: Script, text: str) -> None:
@@ -147,6 +158,6 @@ def test_an_interrupt_while_standard_input_is_read_leaves_nothing(program: Progr
     process.stdin.flush()
     store = program.state / "rlm_kernel" / "contexts"
     os.killpg(process.pid, signal.SIGINT)
-    process.stdin.close()
-    assert process.wait(timeout=30) == 130
+    process.communicate(timeout=30)
+    assert process.returncode == 130
     assert [entry.name for entry in store.iterdir()] == ["known"]
