@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import io
-from pathlib import Path
 
 import pytest
 
@@ -179,7 +178,7 @@ def test_numbers_are_short() -> None:
     assert [clock_time(5), clock_time(65), clock_time(3661)] == ["0:05", "1:05", "1:01:01"]
 
 
-def test_every_event_can_be_shown(tmp_path: Path) -> None:
+def test_every_event_can_be_shown() -> None:
     """No event of the schema is unknown to the display in a way that raises."""
     file = io.StringIO()
     progress = Progress(ProgressConsole(file=file), verbose=True)
