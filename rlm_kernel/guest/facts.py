@@ -36,6 +36,7 @@ def read_facts() -> dict[str, Any]:
         "pids_max": _attempt(lambda: _limit("pids.max", "pids/pids.max")),
         "memory_max": _attempt(lambda: _limit("memory.max", "memory/memory.limit_in_bytes")),
         "memory_swap_max": _attempt(_swap),
+        "swap_total": _attempt(_swap_total),
         "cpu_max": _attempt(_cores),
         "nofile": _attempt(lambda: list(resource.getrlimit(resource.RLIMIT_NOFILE))),
         "interfaces": _attempt(_interfaces),
@@ -92,6 +93,12 @@ def _swap() -> int | None:
         return _limit("memory.swap.max", "")
     both, memory = _limit("", "memory/memory.memsw.limit_in_bytes"), _limit("", "memory/memory.limit_in_bytes")
     return None if both is None or memory is None else both - memory
+
+
+def _swap_total() -> int:
+    """Return the machine's swap in bytes; where it has none, it doesn't matter that an engine can't limit it."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("SwapTotal:"))) * 1024
 
 
 def _cores() -> float | None:

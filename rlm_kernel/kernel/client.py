@@ -237,6 +237,7 @@ class KernelClient:
         ):
             return
         running.reply = decode(envelope.content, ReplyContent)
+        running.outputs.cut += running.reply.rlm_cut
         running.advance()
 
     def _on_iopub(self, message: Message) -> None:

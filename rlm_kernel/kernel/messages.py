@@ -73,10 +73,11 @@ class StatusContent(msgspec.Struct, frozen=True):
 
 
 class ReplyContent(msgspec.Struct, frozen=True):
-    """An execute_reply."""
+    """An execute_reply; `rlm_cut` counts the characters that the kernel itself left out of the cell's output."""
 
     status: Literal["ok", "error", "aborted", "abort"]
     execution_count: int | None = None
+    rlm_cut: Annotated[int, msgspec.Meta(ge=0)] = 0
     user_expressions: dict[str, msgspec.Raw] = {}
 
 
@@ -172,6 +173,6 @@ def execute_request(code: str) -> tuple[str, bytes]:
         "store_history": True,
         "user_expressions": {"rlm": CELL_END},
         "allow_stdin": False,
-        "stop_on_error": True,
+        "stop_on_error": False,
     }
     return msg_id, msgspec.json.encode({"header": header, "parent_header": {}, "metadata": {}, "content": content})
