@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rlm_kernel.assembly import RLM
+from rlm_kernel import RLM
 
 HERE = Path(__file__).parent
 

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from rlm_kernel.assembly import RLM
+from rlm_kernel import RLM
 from rlm_kernel.events import AnyEvent, CellFinished, SubcallReplied
 
 HERE = Path(__file__).parent

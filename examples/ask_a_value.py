@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rlm_kernel.assembly import RLM
+from rlm_kernel import RLM
 from rlm_kernel.config import Settings
 from rlm_kernel.types import JSON
 

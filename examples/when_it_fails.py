@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from rlm_kernel.assembly import RLM
+from rlm_kernel import RLM
 from rlm_kernel.errors import ContextNotFound, ScriptExhausted
 
 SCRIPT = """
