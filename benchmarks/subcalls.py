@@ -38,7 +38,7 @@ async def one_rows(stage: Stage) -> list[Row]:
     """Measure `llm_query` inside the guest, many in a cell, and the SDK's call on the host, in turn."""
     async with AsyncExitStack() as stack:
         url = stack.enter_context(sdk.provider(0))
-        model = await stack.enter_async_context(_model(url, ONE_CALLS))
+        model = await stack.enter_async_context(_model(url))
         taken: dict[str, list[float]] = {carrier: [] for carrier in stage.carriers}
         measures: dict[str, Measure] = {}
         for carrier in stage.carriers:
@@ -80,7 +80,7 @@ async def batch_rows(stage: Stage) -> list[Row]:
     """Measure whole cells of one batched call each, and the SDK on both of its transports, in turn."""
     async with AsyncExitStack() as stack:
         url = stack.enter_context(sdk.provider(BATCH_DELAY))
-        model = await stack.enter_async_context(_model(url, BATCH_PARALLEL))
+        model = await stack.enter_async_context(_model(url))
         cpu: dict[str, list[float]] = {}
         measures: dict[str, Measure] = {}
 
@@ -127,11 +127,10 @@ async def _with_cpu(measure: Measure, used: list[float]) -> float:
 
 
 @asynccontextmanager
-async def _model(url: str, parallel: int) -> AsyncIterator[Model]:
+async def _model(url: str) -> AsyncIterator[Model]:
     """Open the model class for OpenAI, wrapped as in a run, on the server at `url`."""
     opened = open_model("openai:m", env={"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": "none"})
-    policy = RetryPolicy(attempts=6, total_seconds=300)
-    model = build_model(opened, policy=policy, meter=Meter(), limiter=asyncio.Semaphore(parallel))
+    model = build_model(opened, policy=RetryPolicy(), meter=Meter(), limiter=asyncio.Semaphore(BATCH_PARALLEL))
     try:
         yield model
     finally:
