@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 Measure = Callable[[], Awaitable[float]]
-Unit = Literal["s", "ms", "MiB", "us"]
+Unit = Literal["ms", "MiB"]
 
-SCALE: dict[Unit, float] = {"s": 1, "ms": 1e3, "us": 1e6, "MiB": 1 / 2**20}
+SCALE: dict[Unit, float] = {"ms": 1e3, "MiB": 1 / 2**20}
 """From seconds or bytes, in which everything is measured, to what is shown."""
 
 
