@@ -3,6 +3,9 @@ SHELL := bash
 BIN := .venv/bin
 PYTEST_ARGS ?=
 
+# The steps of one set-up follow each other, whatever -j says.
+.NOTPARALLEL:
+
 .PHONY: help setup venv engine image local-model demo test check soak bench format lock clean
 
 help:  ## Show the commands

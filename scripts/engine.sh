@@ -10,10 +10,10 @@ LOG=/var/log/rlm-kernel-dockerd.log
 # Ask through the code that the program uses later: contexts, TLS and a missing docker command included.
 answers() {
     local status=0
-    timeout 30 .venv/bin/python scripts/engine_answers.py || status=$?
+    .venv/bin/python scripts/engine_answers.py || status=$?
     case $status in
         0) return 0 ;;
-        3 | 124) return 1 ;;
+        3 | 142) return 1 ;; # 142: by SIGALRM
         *) exit "$status" ;;
     esac
 }
@@ -22,7 +22,7 @@ answers() {
 wait_for_answer() {
     local end=$((SECONDS + $1))
     until answers; do
-        refuse_without_permission
+        allow_this_user
         [ "$SECONDS" -lt "$end" ] && [ -d "/proc/${2:-self}" ] || return 1
         printf '    waiting for the engine, %d s left\n' $((end - SECONDS))
         sleep 1
@@ -34,11 +34,14 @@ refuse_foreign_engine() {
     [ "$(uname -s)" = Linux ] || die "no container engine answers: start Docker Desktop, Colima or Podman's machine, then try again"
 }
 
-refuse_without_permission() {
-    local socket=/var/run/docker.sock
-    if [ -S "$socket" ] && [ ! -w "$socket" ]; then
-        die "an engine is here, but $(id -un) may not use $socket: run \`sudo usermod -aG docker $(id -un)\`, log in again, and repeat this (members of that group are as good as root); or use rootless Docker or Podman through DOCKER_HOST"
-    fi
+# Where an engine of this machine's lets only root and the group docker in, let this user in too, until it starts anew.
+allow_this_user() {
+    local socket=/var/run/docker.sock user
+    { [ -S "$socket" ] && [ ! -w "$socket" ]; } || return 0
+    user=$(id -un)
+    say "Letting $user use $socket until the engine starts anew; whoever uses it is as good as root (\`sudo usermod -aG docker $user\` makes it lasting, rootless Docker or Podman through DOCKER_HOST avoids it)"
+    has setfacl || ! has apt-get || apt_install acl
+    as_root setfacl --modify "user:$user:rw" "$socket" || die "$user may not use $socket: see the line above"
 }
 
 install_engine() {
@@ -60,6 +63,11 @@ start_in_background() {
     return 1
 }
 
+# True if a dockerd lives, or another one's bridge is there: one that is started with --bridge=none deletes docker0.
+bridge_is_in_use() {
+    [ "$FOUND_BRIDGE" = yes ] || grep -qx dockerd /proc/[0-9]*/comm 2>/dev/null
+}
+
 start_engine() {
     if [ -d /run/systemd/system ]; then
         say "Starting the engine with systemd"
@@ -71,16 +79,16 @@ start_engine() {
         say "Starting the engine with its init script"
         as_root service docker start && wait_for_answer 20 && return
     fi
+    start_in_background && return
     # Sessions have no network, so an engine that can't set up its own will do.
-    start_in_background || start_in_background --bridge=none --iptables=false --ip6tables=false
+    ! bridge_is_in_use && start_in_background --bridge=none --iptables=false --ip6tables=false
 }
 
 answers && exit 0
 refuse_foreign_engine
-refuse_without_permission
+allow_this_user
+[ -e /sys/class/net/docker0 ] && FOUND_BRIDGE=yes || FOUND_BRIDGE=no
 has dockerd || [ -x /usr/sbin/dockerd ] || install_engine
-answers || start_engine || {
-    refuse_without_permission
+answers || start_engine ||
     die "the engine does not start; its last words are above. Once \`docker version\` shows a server, try again; an engine elsewhere will do too: set DOCKER_HOST"
-}
 say "The engine answers"

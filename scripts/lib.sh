@@ -8,16 +8,20 @@ die() {
     exit 1
 }
 
+# sudo asks on the terminal itself, so what matters is whether there was one when the script began.
+[ -t 0 ] && TERMINAL=yes || TERMINAL=no
+
 # Run a command as root: directly, through sudo, or not at all. Without a terminal sudo may not ask for a password.
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
     elif ! has sudo; then
         die "this needs root: run it as root, or install sudo: $*"
-    elif [ -t 0 ]; then
+    elif [ "$TERMINAL" = yes ]; then
         sudo "$@"
     else
-        sudo -n "$@" </dev/null || die "this needs root, and sudo asks for a password: run it yourself: $*"
+        sudo -n true 2>/dev/null || die "this needs root, and sudo asks for a password: run it yourself: $*"
+        sudo -n "$@" </dev/null
     fi
 }
 
@@ -32,5 +36,5 @@ apt_install() {
     as_root "${apt[@]}" -y --no-install-recommends install "$@" </dev/null || die "apt could not install $*; its words are above"
 }
 
-# Print a short name for the contents of the given files.
-digest() { cat "$@" | sha256sum | cut -c1-12; }
+# Print a number for the contents of the given files, with what every system has.
+digest() { cat "$@" | cksum | cut -d' ' -f1; }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -18,6 +20,7 @@ LOCKS = [ROOT / "requirements/dev.lock", ROOT / "requirements/local-model.lock",
 TOOLS = [
     "bash",
     "cat",
+    "cksum",
     "cut",
     "dirname",
     "env",
@@ -25,9 +28,7 @@ TOOLS = [
     "id",
     "rm",
     "sh",
-    "sha256sum",
     "sleep",
-    "timeout",
     "touch",
     "uname",
 ]
@@ -86,7 +87,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
-    """A PATH of the few programs that every system has: no Python, no apt-get, no sudo, no engine."""
+    """A PATH of the few programs that Linux and macOS have: no Python, no apt-get, no sudo, no engine."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in TOOLS:
@@ -114,11 +115,11 @@ def run(checkout: Path, tools: Path) -> Run:
     return run
 
 
-def add_apt(tools: Path, log: Path, status: int) -> None:
-    """Add an apt-get that only writes down how it was called, and an id that says root."""
+def add_apt(tools: Path, log: Path, status: int, user: int = 0) -> None:
+    """Add an apt-get that only writes down how it was called, and an id that says `user`, else root."""
     write_program(tools / "apt-get", f'echo "$DEBIAN_FRONTEND $*" >>{log}; exit {status}')
     (tools / "id").unlink()
-    write_program(tools / "id", "echo 0")
+    write_program(tools / "id", f"echo {user}")
 
 
 def test_no_python_and_no_apt_is_a_clear_message(run: Run) -> None:
@@ -150,7 +151,7 @@ def test_python_is_installed_without_a_question(run: Run, tools: Path, tmp_path:
 
 def test_fresh_environment_is_left_alone(run: Run, checkout: Path) -> None:
     """With the stamp of the present lock, a run does and says nothing; a changed lock undoes that."""
-    digest = "cat pyproject.toml requirements/dev.lock | sha256sum | cut -c1-12"
+    digest = "cat pyproject.toml requirements/dev.lock | cksum | cut -d' ' -f1"
     stamp = subprocess.check_output(["sh", "-c", digest], cwd=checkout, text=True).strip()
     (checkout / ".venv" / f"installed-{stamp}").touch()
     second = run("venv.sh")
@@ -167,6 +168,47 @@ def test_dead_docker_host_is_named_and_nothing_installed(run: Run, tools: Path, 
     assert result.returncode == 1
     assert f"unix://{tmp_path}/none.sock" in result.stderr
     assert not (tmp_path / "apt.log").exists()
+
+
+def test_macos_is_told_what_to_start(run: Run, checkout: Path, tools: Path) -> None:
+    """Where Docker runs in a program of its own, its name is given, without a tool that macOS lacks."""
+    name_dead_engine(checkout)
+    (tools / "uname").unlink()
+    write_program(tools / "uname", "echo Darwin")
+    result = run("engine.sh")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: no container engine answers: start Docker Desktop")
+
+
+def test_password_is_not_waited_for(run: Run, tools: Path, tmp_path: Path) -> None:
+    """Without a terminal, a sudo that wants a password ends the set-up, with the command to run oneself."""
+    add_apt(tools, tmp_path / "apt.log", status=0, user=1000)
+    write_program(tools / "sudo", f'echo "$*" >>{tmp_path}/sudo.log; exit 1')
+    result = run("venv.sh")
+    assert result.returncode == 1
+    assert "sudo asks for a password: run it yourself: env DEBIAN_FRONTEND=noninteractive apt-get" in result.stderr
+    assert (tmp_path / "sudo.log").read_text() == "-n true\n"
+    assert not (tmp_path / "apt.log").exists()
+
+
+def test_failure_under_sudo_is_not_taken_for_a_password(run: Run, tools: Path, tmp_path: Path) -> None:
+    """Where sudo asks nothing, what fails under it is reported as what it is."""
+    add_apt(tools, tmp_path / "apt.log", status=1, user=1000)
+    write_program(tools / "sudo", 'shift; exec "$@"')
+    write_program(tools / "true", "exit 0")
+    result = run("venv.sh")
+    assert result.returncode == 1
+    assert "apt could not install python3 python3-venv" in result.stderr
+    assert "password" not in result.stderr
+
+
+def name_dead_engine(home: Path) -> None:
+    """Make a Docker context whose engine doesn't answer the current one."""
+    folder = home / ".docker" / "contexts" / "meta" / hashlib.sha256(b"dead").hexdigest()
+    folder.mkdir(parents=True)
+    endpoint = {"Host": f"unix://{home}/none.sock", "SkipTLSVerify": False}
+    (folder / "meta.json").write_text(json.dumps({"Name": "dead", "Metadata": {}, "Endpoints": {"docker": endpoint}}))
+    (home / ".docker" / "config.json").write_text(json.dumps({"currentContext": "dead"}))
 
 
 def test_broken_environment_is_not_taken_for_a_missing_engine(
