@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from .places import SHARED
+
 CGROUP = Path("/sys/fs/cgroup")
 _CAPABILITIES = {
     "CapInh": "cap_inh",
@@ -32,6 +34,7 @@ def read_facts() -> dict[str, Any]:
         "no_new_privs": status["NoNewPrivs"] == "1" if "NoNewPrivs" in status else None,
         "seccomp": int(status["Seccomp"]) if "Seccomp" in status else None,
         "rootfs_read_only": "ro" in root["options"] if root else None,
+        "shared_read_only": "ro" in shared["options"] if (shared := mounts.get(SHARED)) else None,
         "tmpfs": _attempt(lambda: _tmpfs(mounts)),
         "pids_max": _attempt(lambda: _limit("pids.max", "pids/pids.max")),
         "memory_max": _attempt(lambda: _limit("memory.max", "memory/memory.limit_in_bytes")),
@@ -39,6 +42,7 @@ def read_facts() -> dict[str, Any]:
         "swap_total": _attempt(_swap_total),
         "cpu_max": _attempt(_cores),
         "nofile": _attempt(lambda: list(resource.getrlimit(resource.RLIMIT_NOFILE))),
+        "core": _attempt(lambda: max(resource.getrlimit(resource.RLIMIT_CORE))),
         "interfaces": _attempt(_interfaces),
         "python": platform.python_version(),
     }

@@ -43,13 +43,17 @@ class Demultiplexer:
         return b"".join(parts)
 
 
-def attached_socket(container: str, client: docker.APIClient) -> socket.socket:
-    """Return a socket of our own on the container's stdin and stdout; the container must not run yet. It blocks."""
+def check_attachable(client: docker.APIClient) -> None:
+    """Raise `SandboxRefused` if the connection to the engine can't become a plain socket."""
     if client.base_url.startswith(("https://", "http+docker://ssh")):
         raise SandboxRefused(
             "the attach carrier can't use a TLS or ssh connection to the engine yet: "
             "forward the engine's socket to this host and set DOCKER_HOST to it"
         )
+
+
+def attached_socket(container: str, client: docker.APIClient) -> socket.socket:
+    """Return a socket of our own on the container's stdin and stdout; the container must not run yet. It blocks."""
     raw = client.attach_socket(container, params={"stdin": 1, "stdout": 1, "stream": 1, "logs": 0})
     try:
         connection = socket.socket(fileno=os.dup(raw.fileno()))

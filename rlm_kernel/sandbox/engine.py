@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import docker
 import docker.errors
@@ -15,7 +16,7 @@ import requests
 from docker.context import ContextAPI
 from docker.utils import kwargs_from_env
 
-from rlm_kernel.errors import EngineTimeout, EngineUnavailable, ImageMissing, SandboxError
+from rlm_kernel.errors import EngineTimeout, EngineUnavailable, ImageMissing
 
 T = TypeVar("T")
 CALL_DEADLINE = 30.0
@@ -27,16 +28,23 @@ def connect(docker_host: str | None = None, *, deadline: float = CALL_DEADLINE) 
 
     Raise `EngineUnavailable` if no engine answers within `deadline` seconds.
     """
+    where = docker_host or os.environ.get("DOCKER_HOST") or "the current Docker context"
     try:
-        options = kwargs_from_env()
+        options = kwargs_from_env() if os.environ.get("DOCKER_HOST") else _context_options()
         if docker_host:
             options["base_url"] = docker_host
-        elif "base_url" not in options and (host := ContextAPI.get_current_context().Host):
-            options["base_url"] = host
         return docker.APIClient(version="auto", timeout=int(deadline), **options)
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
-        where = docker_host or os.environ.get("DOCKER_HOST") or "the default socket"
         raise EngineUnavailable(f"no container engine answers at {where} ({error}): {REMEDY}") from None
+
+
+def _context_options() -> dict[str, Any]:
+    options = dict(ContextAPI.kwargs_from_context())
+    if not options:
+        raise EngineUnavailable(
+            "the current Docker context does not exist: choose another with `docker context use`, or set DOCKER_HOST"
+        )
+    return options
 
 
 class Engine:
@@ -50,11 +58,17 @@ class Engine:
         self._docker_host = docker_host
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="engine")
         self._client: docker.APIClient | None = None
+        self._connecting = asyncio.Lock()
+        self.version: dict[str, Any] = {}
+        """What the engine says of itself, once `client` has returned."""
 
     async def client(self) -> docker.APIClient:
         """Return the connected client. Raise `EngineUnavailable`."""
-        if self._client is None:
-            self._client = await self._run(connect, self._docker_host)
+        async with self._connecting:
+            if self._client is None:
+                client = await self._run(connect, self._docker_host)
+                self.version = await self._run(client.version)
+                self._client = client
         return self._client
 
     async def call(self, what: str, function: Callable[[docker.APIClient], T]) -> T:
@@ -77,6 +91,11 @@ class Engine:
         except requests.RequestException as error:
             raise EngineUnavailable(f"the engine went away while it was to {what} ({error}): {REMEDY}") from None
 
+    def begin(self, function: Callable[[docker.APIClient], T]) -> asyncio.Future[T]:
+        """Begin `function(client)` in a thread, for a caller that is connected and may not wait for its end."""
+        assert self._client is not None
+        return asyncio.get_running_loop().run_in_executor(self._threads, partial(function, self._client))
+
     async def aclose(self) -> None:
         """Close the connections; calls under way end first."""
         if self._client is not None:
@@ -96,6 +115,6 @@ class Engine:
             raise
 
 
-def failed(what: str, error: docker.errors.APIError) -> SandboxError:
-    """Return the error to raise when the engine said no to `what`."""
-    return SandboxError(f"the engine refused to {what}: {error.explanation or error}")
+def refused(what: str, error: docker.errors.APIError) -> str:
+    """Return the words for an engine that said no to `what`."""
+    return f"the engine refused to {what}: {error.explanation or error}"

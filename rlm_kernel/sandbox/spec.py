@@ -46,13 +46,16 @@ class SandboxSpec:
 class Sandbox:
     """A running container whose limits were read back from inside and hold.
 
-    `seen` is what the guest read: its uid, capabilities, seccomp mode, mounts, limits and network interfaces.
+    `runtime` is ours, `oci_runtime` the engine's; `image_id` is the image's digest. `seen` is what the guest read: its
+    uid, capabilities, seccomp mode, mounts, limits and network interfaces.
     """
 
     runtime: str
+    oci_runtime: str
     engine: str
     container: str
     image: str
+    image_id: str
     carrier: Carrier
     uid: int
     seen: dict[str, JSON]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -44,6 +44,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     memory_swap_max: int | None
     cpu_max: float | None
     swap_total: int | None = None
+    core: int | None = None
+    shared_read_only: bool | None = None
     nofile: Annotated[list[int], msgspec.Meta(min_length=2)]
     interfaces: list[str] | None
     python: str
@@ -56,8 +58,11 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello", tag_field="t
     facts: msgspec.Raw
 
 
-def read_hello(payload: bytes, spec: SandboxSpec, uid: int) -> dict[str, JSON]:
-    """Return what the guest saw, or raise `SandboxRefused` naming each limit that does not hold."""
+def read_hello(payload: bytes, spec: SandboxSpec, uid: int, *, shared: bool) -> dict[str, JSON]:
+    """Return what the guest saw, or raise `SandboxRefused` naming each limit that does not hold.
+
+    `shared`: the session's folder is mounted, and must be so read-only.
+    """
     try:
         hello = msgspec.json.decode(payload, type=Hello)
         if hello.protocol != PROTOCOL_VERSION:
@@ -68,14 +73,41 @@ def read_hello(payload: bytes, spec: SandboxSpec, uid: int) -> dict[str, JSON]:
         seen = msgspec.json.decode(hello.facts, type=Seen)
     except (ValueError, RecursionError) as error:
         raise GuestProtocolError(f"the container's first message is not a hello: {error}") from None
-    if problems := list(_problems(seen, spec, uid)):
+    _refuse(
+        [*_problems(seen, spec, uid), *(["its folder is writable"] if shared and not seen.shared_read_only else [])]
+    )
+    facts: dict[str, JSON] = msgspec.to_builtins(seen)
+    return facts
+
+
+def _mount_problems(seen: Seen, shared: bool) -> Iterator[str]:
+    if shared and not seen.shared_read_only:
+        yield "the session's folder is writable"
+
+
+def check_inspected(inspected: dict[str, Any]) -> None:
+    """Check in the engine's own words what can't be seen from inside. Raise `SandboxRefused`."""
+    host = inspected.get("HostConfig", {})
+    problems = [
+        f"{what} is {value!r}"
+        for what, value, wanted in (
+            ("the log driver", host.get("LogConfig", {}).get("Type"), "none"),
+            ("auto-remove", host.get("AutoRemove"), True),
+            ("the ipc mode", host.get("IpcMode"), "private"),
+            ("privileged", host.get("Privileged"), False),
+        )
+        if value != wanted
+    ]
+    _refuse(problems)
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
         raise SandboxRefused(
             "the engine did not give the isolation that was asked for, so nothing was run: "
             + "; ".join(problems)
             + ". See docs/security.md for what an engine needs"
         )
-    facts: dict[str, JSON] = msgspec.to_builtins(seen)
-    return facts
 
 
 def _problems(seen: Seen, spec: SandboxSpec, uid: int) -> Iterator[str]:
@@ -125,6 +157,8 @@ def _resource_problems(seen: Seen, spec: SandboxSpec) -> Iterator[str]:
     ):
         if value is None or value > limit * 1.001:
             yield f"the {name} limit is {value}, not {limit}"
+    if seen.core != 0:
+        yield f"the limit of core dumps is {seen.core}, not 0"
     if seen.memory_swap_max is None:
         if seen.swap_total != 0:
             yield "swap is not limited"

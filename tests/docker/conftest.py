@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -15,6 +14,7 @@ import docker
 import pytest
 
 from rlm_kernel.models.model import Model
+from rlm_kernel.sandbox.container import LABEL, owner
 from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.docker import DockerRuntime
 from rlm_kernel.sandbox.engine import connect
@@ -123,8 +123,7 @@ async def nothing_left(engine: docker.APIClient, tmp_path: Path) -> AsyncIterato
     before = _open_files()
     yield
     gc.collect()
-    owner = f"io.rlm-kernel.owner={os.getuid()}:{os.getpid()}"
-    assert engine.containers(all=True, filters={"label": [owner]}) == []
+    assert engine.containers(all=True, filters={"label": [f"{LABEL}.owner={owner()}"]}) == []
     sessions = tmp_path / "sessions"
     assert not sessions.exists() or list(sessions.iterdir()) == []
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []

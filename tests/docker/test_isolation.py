@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
 
-from rlm_kernel.errors import ImageMissing, SandboxError, SandboxRefused
+from rlm_kernel.errors import EngineTimeout, ImageMissing, SandboxError, SandboxRefused
 from rlm_kernel.events import SandboxStarted
 from rlm_kernel.sandbox.docker import DockerRuntime
 from rlm_kernel.sandbox.spec import Carrier
@@ -184,7 +185,7 @@ async def test_every_session_has_a_uid_of_its_own(open_test_session: OpenSession
     limits: dict[str, Any] = {"first_uid": 47_001, "last_uid": 47_002}
     async with open_test_session(**limits), open_test_session(**limits):
         assert {event.uid for event in events.of(SandboxStarted)} == {47_001, 47_002}
-        with pytest.raises(SandboxError, match="47001 to 47002 are taken"):
+        with pytest.raises(SandboxError, match="no free uid from 47001 to 47002"):
             async with open_test_session(**limits):
                 pass
 
@@ -230,3 +231,31 @@ async def test_a_missing_image_says_how_to_build_it(open_test_session: OpenSessi
     with pytest.raises(ImageMissing, match="rlm-kernel image build"):
         async with open_test_session(image="rlm-kernel-sandbox:missing"):
             pass
+
+
+@pytest.mark.parametrize("limit", [{"nofile": 8}, {"pids": 1}], ids=lambda limit: next(iter(limit)))
+async def test_a_container_that_ends_at_once(
+    open_test_session: OpenSession, carrier: Carrier, limit: dict[str, Any]
+) -> None:
+    """A container whose limits are too small to start in is a typed error within seconds, not a long wait."""
+    started = time.monotonic()
+    with pytest.raises(SandboxError):
+        async with open_test_session("", carrier=carrier, **limit):
+            pass
+    assert time.monotonic() - started < 20
+
+
+async def test_a_container_that_never_calls_back(
+    open_test_session: OpenSession, engine: docker.APIClient, image: str, carrier: Carrier
+) -> None:
+    """An image without our guest costs the start deadline and no more, and the error says what to do."""
+    silent = "rlm-kernel-test:silent"
+    container = engine.create_container(image, command=[], entrypoint=["sleep", "1000"])
+    engine.commit(container, "rlm-kernel-test", "silent", conf={"Entrypoint": ["sleep", "1000"]})
+    engine.remove_container(container)
+    try:
+        with pytest.raises(EngineTimeout, match="image build --rebuild"):
+            async with open_test_session(image=silent, carrier=carrier, start_timeout=5.0):
+                pass
+    finally:
+        engine.remove_image(silent, force=True)

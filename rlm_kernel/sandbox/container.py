@@ -1,0 +1,195 @@
+"""One session's container from its creation to its removal, in calls of the engine that block."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+from docker.types import LogConfig, Mount, Ulimit
+
+from rlm_kernel import __version__
+from rlm_kernel.errors import SandboxError, SandboxLost, SandboxRefused
+from rlm_kernel.sandbox.attach import attached_socket
+from rlm_kernel.sandbox.engine import refused
+from rlm_kernel.sandbox.spec import GUEST_PRIVATE, GUEST_SHARED, GUEST_TMP, Carrier, SandboxSpec
+from rlm_kernel.sandbox.verify import check_inspected
+
+LABEL = "io.rlm-kernel"
+CONFLICT = 409
+UIDS_TRIED = 64
+REMOVAL_DEADLINE = 20
+
+
+@dataclass(slots=True)
+class Container:
+    """One container; `id`, `uid` and `inspected` are known as soon as the engine has told them."""
+
+    spec: SandboxSpec
+    carrier: Carrier
+    oci_runtime: str | None
+    nonce: str = field(default_factory=lambda: secrets.token_hex(8))
+    begun: bool = False
+    id: str = ""
+    connection: socket.socket | None = None
+    uid: int = 0
+    inspected: dict[str, Any] = field(default_factory=dict)
+
+    def create(self, client: docker.APIClient) -> None:
+        """Create the container under a uid that no other session has.
+
+        The engine holds names unique, so the name claims the uid, for all users and hosts of this engine, exactly as
+        long as the container exists.
+        """
+        self.begun = True
+        for uid in _candidates(self.spec):
+            config = _config(client, self, uid)
+            try:
+                created: dict[str, Any] = client.create_container_from_config(config, name=f"rlm-kernel-{uid}")  # type: ignore[no-untyped-call]
+            except docker.errors.ImageNotFound:
+                raise
+            except docker.errors.APIError as error:
+                if error.status_code == CONFLICT:
+                    continue
+                hint = (
+                    ": it does not see this host's files, so use --carrier attach"
+                    if "bind source" in str(error)
+                    else ""
+                )
+                raise SandboxError(f"{refused('create the container', error)}{hint}") from None
+            self.uid, self.id = uid, str(created["Id"])
+            return
+        raise SandboxError(
+            f"no free uid from {self.spec.first_uid} to {self.spec.last_uid} was found in {UIDS_TRIED} tries: remove "
+            f"old containers with `docker rm -f $(docker ps -aq --filter label={LABEL})`, or widen the range"
+        )
+
+    def attach(self, client: docker.APIClient) -> socket.socket:
+        """Return a socket on the stdin and stdout of the container, which must not run yet."""
+        self.connection = attached_socket(self.id, client)
+        return self.connection
+
+    def start(self, client: docker.APIClient) -> None:
+        """Start the container and check what can't be seen from inside."""
+        try:
+            client.start(self.id)
+            self.inspected = client.inspect_container(self.id)
+        except docker.errors.NotFound as error:
+            raise SandboxLost(f"the container ended as it started: {error.explanation}") from None
+        except docker.errors.APIError as error:
+            raise SandboxError(refused("start the container", error)) from None
+        check_inspected(self.inspected)
+
+    def wait(self, client: docker.APIClient) -> None:
+        """Return when the container has ended."""
+        with suppress(docker.errors.NotFound):
+            client.wait(self.id, timeout=int(self.spec.start_timeout))
+
+    def remove(self, client: docker.APIClient) -> None:
+        """Kill and remove the container; the engine may be at it already, as a container ends with its stream.
+
+        Where the creation gave no id, in a call that timed out say, the container is found by its label.
+        """
+        ids = [self.id] if self.id else _labelled(client, self.nonce)
+        try:
+            for container in ids:
+                _remove_one(client, container)
+        except docker.errors.APIError as error:
+            raise SandboxError(
+                f"{refused('remove the container', error)}: remove it with `docker rm -f {' '.join(ids)}`"
+            ) from None
+
+
+def _labelled(client: docker.APIClient, nonce: str) -> list[str]:
+    found = client.containers(all=True, filters={"label": [f"{LABEL}.session={nonce}"]})
+    return [str(container["Id"]) for container in found]
+
+
+def _remove_one(client: docker.APIClient, container: str) -> None:
+    with suppress(docker.errors.NotFound):
+        try:
+            client.remove_container(container, force=True)
+        except docker.errors.APIError as error:
+            if error.status_code != CONFLICT:
+                raise
+            client.wait(container, timeout=REMOVAL_DEADLINE, condition="removed")
+
+
+def _candidates(spec: SandboxSpec) -> Iterator[int]:
+    """Yield uids of the range in random order, without those that have an account on this host."""
+    if spec.first_uid < 1000 or spec.last_uid >= 65534 or spec.first_uid > spec.last_uid:
+        raise SandboxRefused(
+            f"the uid range {spec.first_uid}-{spec.last_uid} is not allowed: choose one between 1000 and 65533"
+        )
+    span = range(spec.first_uid, spec.last_uid + 1)
+    for uid in secrets.SystemRandom().sample(span, min(UIDS_TRIED, len(span))):
+        try:
+            pwd.getpwuid(uid)
+        except KeyError:
+            yield uid
+
+
+def _config(client: docker.APIClient, container: Container, uid: int) -> dict[str, Any]:
+    spec, attach = container.spec, container.carrier == "attach"
+    host_config = client.create_host_config(
+        auto_remove=True,
+        cap_drop=["ALL"],
+        ipc_mode="private",
+        log_config=LogConfig(type="none"),
+        mem_limit=spec.memory,
+        memswap_limit=spec.memory,
+        mounts=[] if attach else [Mount(GUEST_SHARED, str(spec.folder), type="bind", read_only=True)],
+        nano_cpus=int(spec.cpus * 1e9),
+        network_mode="none",
+        pids_limit=spec.pids,
+        read_only=True,
+        runtime=container.oci_runtime,
+        security_opt=["no-new-privileges:true"],
+        shm_size=spec.shm_size,
+        tmpfs={
+            GUEST_TMP: f"rw,nosuid,nodev,noexec,size={spec.tmp_size},mode=0700,uid={uid},gid={uid}",
+            GUEST_PRIVATE: f"rw,nosuid,nodev,noexec,size={spec.private_size},mode=0700,uid={uid},gid={uid}",
+        },
+        ulimits=[Ulimit(name="nofile", soft=spec.nofile, hard=spec.nofile), Ulimit(name="core", soft=0, hard=0)],
+    )
+    config: dict[str, Any] = client.create_container_config(
+        image=spec.image,
+        command=[],
+        user=f"{uid}:{uid}",
+        hostname="sandbox",
+        environment={"RLM_CARRIER": container.carrier},
+        stdin_open=attach,
+        labels={
+            LABEL: "session",
+            f"{LABEL}.session": container.nonce,
+            f"{LABEL}.owner": owner(),
+            f"{LABEL}.version": __version__,
+        },
+        host_config=host_config,
+        network_disabled=True,
+    )
+    return config | {"StdinOnce": attach, "AttachStdin": attach, "AttachStdout": attach, "AttachStderr": False}
+
+
+@cache
+def owner() -> str:
+    """Return what tells this process from every other one, of earlier boots and of other hosts too.
+
+    It is the boot's id, the process's id, and its start time in the kernel's ticks; elsewhere than on Linux, the
+    host's name stands for the boot.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return f"{socket.gethostname()}:{os.getpid()}:0"
+    return f"{boot}:{os.getpid()}:{started}"
