@@ -1,7 +1,7 @@
 """Everything that happens in a run, as typed events; the recording, the progress display and exports read these.
 
 The schema's version is `SCHEMA_VERSION`. A line of a recording is one `Record` as JSON; `docs/recording.md` describes
-it for readers. Adding a field with a default keeps the version; any other change raises it.
+it for readers. A new event, or a field with a default, keeps the version; any other change raises it.
 """
 
 from __future__ import annotations
@@ -48,12 +48,17 @@ class ContextStored(Event, frozen=True, kw_only=True):
 
 
 class SandboxStarted(Event, frozen=True, kw_only=True):
-    """A container runs and its limits were read back from inside (`seen`)."""
+    """A container runs and its limits were read back from inside (`seen`).
+
+    `runtime` is ours, `oci_runtime` the engine's; `image` is a tag, `image_id` the digest it stood for.
+    """
 
     runtime: str
+    oci_runtime: str
     engine: str
     container: str
     image: str
+    image_id: str
     carrier: Literal["socket", "attach"]
     uid: int
     seen: dict[str, JSON]
@@ -70,8 +75,11 @@ class KernelReady(Event, frozen=True, kw_only=True):
     context_length: int
 
 
-class KernelRestarted(Event, frozen=True, kw_only=True):
-    """The kernel was lost or had to be killed, and its variables with it; `lost` names them."""
+class KernelLost(Event, frozen=True, kw_only=True):
+    """The kernel of `generation` died or has to be killed, and its variables go with it; `lost` names them.
+
+    A `KernelReady` of the next generation follows once there is a new kernel.
+    """
 
     generation: int
     reason: str
@@ -111,22 +119,27 @@ class ModelReplied(Event, frozen=True, kw_only=True):
 
 
 class ModelFailed(Event, frozen=True, kw_only=True):
-    """The root model gave no reply."""
+    """The root model gave no reply. `usage` is what the last attempt is known to have cost."""
 
     call: str
     error: str
     message: str
     seconds: float
+    usage: Usage | None = None
 
 
 class ModelRetried(Event, frozen=True, kw_only=True):
-    """An attempt of a root call or a sub-call failed and another one follows after `wait` seconds."""
+    """An attempt of a root call or a sub-call failed and another one follows after `wait` seconds.
+
+    `usage` is what the attempt is known to have cost; the final reply's usage does not include it.
+    """
 
     call: str
     attempt: int
     error: str
     message: str
     wait: float
+    usage: Usage | None = None
 
 
 class CellStarted(Event, frozen=True, kw_only=True):
@@ -138,15 +151,28 @@ class CellStarted(Event, frozen=True, kw_only=True):
 
 
 class CellOutput(Event, frozen=True, kw_only=True):
-    """One output of a cell, shaped as in nbformat 4.5. `late`: it came after the cell had ended."""
+    """One output of a cell, shaped as in nbformat 4.5. `late`: it came after the cell had ended.
+
+    `display_id` names a display that a later output may change; with `update` this output takes the place of the
+    displays of that name, as in a notebook.
+    """
 
     cell: int
     output: dict[str, JSON]
     late: bool = False
+    display_id: str | None = None
+    update: bool = False
+
+
+class CellOutputCleared(Event, frozen=True, kw_only=True):
+    """A cell took back its outputs so far, as progress bars do; with `wait`, when the next output comes."""
+
+    cell: int
+    wait: bool = False
 
 
 class CellFinished(Event, frozen=True, kw_only=True):
-    """A cell's end. `cut` counts bytes of output that were left out; `final` is what it gave as an answer."""
+    """A cell's end. `cut` is about how many bytes of output were left out; `final` is what it gave as an answer."""
 
     cell: int
     status: CellStatus
@@ -160,12 +186,14 @@ class CellFinished(Event, frozen=True, kw_only=True):
 
 
 class SubcallRequested(Event, frozen=True, kw_only=True):
-    """A cell asked a sub-model and the host took the call."""
+    """A cell asked a sub-model and the host took the call. `asked` is the model the cell named, None for the default."""
 
     call: str
     cell: int
     model: str
     prompt: str
+    asked: str | None = None
+    max_output_tokens: int | None = None
 
 
 class SubcallReplied(Event, frozen=True, kw_only=True):
@@ -182,22 +210,29 @@ class SubcallReplied(Event, frozen=True, kw_only=True):
 
 
 class SubcallFailed(Event, frozen=True, kw_only=True):
-    """A sub-call without an answer: `code` is what the guest was told."""
+    """A sub-call without an answer: `code` is what the guest was told, `usage` as in `ModelFailed`."""
 
     call: str
     code: str
     error: str
     message: str
     seconds: float
+    usage: Usage | None = None
 
 
 class SubcallRefused(Event, frozen=True, kw_only=True):
-    """A sub-call that the host did not take, for example as no cell ran."""
+    """A sub-call that the host did not take, for example as no cell ran (`cell` None).
+
+    `prompt` is its beginning, `prompt_length` its length in characters. After the first 100 between two cells' ends
+    only a `Notice` counts them.
+    """
 
     call: str
+    cell: int | None
     reason: str
-    model: str | None
+    asked: str | None
     prompt: str
+    prompt_length: int
 
 
 class AnswerGiven(Event, frozen=True, kw_only=True):
@@ -214,7 +249,10 @@ class Notice(Event, frozen=True, kw_only=True):
 
 
 class RunFinished(Event, frozen=True, kw_only=True):
-    """The last event of every run that was not killed. `usage` is per model name."""
+    """The last event of every run that was not killed and whose recording could be written to its end.
+
+    `usage` is per model name, over all attempts. Requests and cells without an end of their own ended with the run.
+    """
 
     status: RunStatus
     answer: str | None
@@ -230,7 +268,7 @@ AnyEvent = (
     | ContextStored
     | SandboxStarted
     | KernelReady
-    | KernelRestarted
+    | KernelLost
     | TurnStarted
     | ModelRequested
     | ModelReplied
@@ -238,6 +276,7 @@ AnyEvent = (
     | ModelRetried
     | CellStarted
     | CellOutput
+    | CellOutputCleared
     | CellFinished
     | SubcallRequested
     | SubcallReplied

@@ -18,8 +18,18 @@ from rlm_kernel import __version__
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.config import Settings
 from rlm_kernel.controller import ContextSummary, Controller, ControllerLimits, Outcome
-from rlm_kernel.errors import BudgetExceeded, EmptyQuestion, StorageFull
-from rlm_kernel.events import ContextStored, EventSink, KernelReady, Notice, RunFinished, RunStarted, RunStatus
+from rlm_kernel.errors import BudgetExceeded, EmptyQuestion, RecordingError, SandboxError, StorageFull
+from rlm_kernel.events import (
+    AnyEvent,
+    ContextStored,
+    EventSink,
+    KernelReady,
+    Notice,
+    RunFinished,
+    RunStarted,
+    RunStatus,
+    TurnStarted,
+)
 from rlm_kernel.recording import RecordingLog, Tee, new_run_id
 from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
 from rlm_kernel.sandbox.docker import DockerRuntime
@@ -116,34 +126,39 @@ class RLM:
     async def _answer(self, run: _Run, question: str) -> Outcome:
         settings = self.settings
         runtime = DockerRuntime(settings.docker_host)
+        spec = SessionSpec(
+            sandbox=_sandbox_spec(settings),
+            context=run.context,
+            models={None: run.models.sub, run.models.sub.name: run.models.sub},
+            cell_timeout=settings.cell_timeout,
+            max_output_tokens=settings.max_output_tokens,
+        )
+        limits = ControllerLimits(
+            max_turns=settings.max_turns,
+            shown_characters=settings.shown_output,
+            max_output_tokens=settings.max_output_tokens,
+            cell_seconds=settings.cell_timeout,
+        )
+        outcome: Outcome | None = None
+        deadline = asyncio.timeout(settings.run_timeout)
         try:
-            spec = SessionSpec(
-                sandbox=_sandbox_spec(settings),
-                context=run.context,
-                models={None: run.models.sub, run.models.sub.name: run.models.sub},
-                cell_timeout=settings.cell_timeout,
-                max_output_tokens=settings.max_output_tokens,
-            )
-            async with (
-                asyncio.timeout(settings.run_timeout),
-                open_session(runtime, self._store, spec, run.sink) as session,
-            ):
-                limits = ControllerLimits(
-                    max_turns=settings.max_turns,
-                    shown_characters=settings.shown_output,
-                    max_output_tokens=settings.max_output_tokens,
-                    cell_seconds=settings.cell_timeout,
-                )
-                controller = Controller(run.models.root, session, run.sink, limits)
-                return await controller.answer(question, _summary(run.context, session.ready))
+            async with deadline, open_session(runtime, self._store, spec, run) as session:
+                controller = Controller(run.models.root, session, run, limits)
+                outcome = await controller.answer(question, _summary(run.context, session.ready))
+                deadline.reschedule(None)
         except TimeoutError as error:
-            if settings.run_timeout is None:
+            if not deadline.expired():
                 raise
             raise BudgetExceeded(
                 f"the run took longer than its {settings.run_timeout:g} s: allow more with --run-timeout"
             ) from error
+        except SandboxError as error:
+            if outcome is None:
+                raise
+            run.emit(Notice(message=f"the answer is whole, but the sandbox was not cleaned up: {error}"))
         finally:
             await runtime.aclose()
+        return outcome
 
     def _stored(self, context: Context) -> StoredContext:
         match context:
@@ -155,15 +170,21 @@ class RLM:
                 return self._store.put_value(context)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Run:
-    """One run from its first event to its last."""
+    """One run from its first event to its last, and the sink of those between; it counts the turns."""
 
     id: str
     sink: EventSink
     models: Models
     context: StoredContext
     started: float
+    turns: int = 0
+
+    def emit(self, event: AnyEvent) -> None:
+        """Pass `event` on."""
+        self.turns += isinstance(event, TurnStarted)
+        self.sink.emit(event)
 
     async def record(self, answering: Coroutine[Any, Any, Outcome], question: str, settings: Settings) -> Outcome:
         """Await `answering` between the run's first events and its last one, however it ends."""
@@ -173,18 +194,17 @@ class _Run:
         except asyncio.CancelledError:
             self._finish("cancelled", None)
             raise
-        except StorageFull:
-            raise
         except Exception as error:
-            self._finish("failed", None, error)
+            with suppress(RecordingError, StorageFull):  # what ended the run may be the recording itself
+                self._finish("failed", None, error)
             raise
         finally:
             answering.close()
-        self._finish(outcome.status, outcome)
+        self._finish(outcome.status, outcome.answer)
         return outcome
 
     def _begin(self, question: str, settings: Settings) -> None:
-        self.sink.emit(
+        self.emit(
             RunStarted(
                 run=self.id,
                 question=question,
@@ -195,7 +215,7 @@ class _Run:
                 settings=settings.as_json(),
             )
         )
-        self.sink.emit(
+        self.emit(
             ContextStored(
                 digest=self.context.digest,
                 kind=self.context.kind,
@@ -205,15 +225,15 @@ class _Run:
             )
         )
         for note in self.context.notes:
-            self.sink.emit(Notice(message=note))
+            self.emit(Notice(message=note))
 
-    def _finish(self, status: RunStatus, outcome: Outcome | None, error: Exception | None = None) -> None:
-        self.sink.emit(
+    def _finish(self, status: RunStatus, answer: str | None, error: Exception | None = None) -> None:
+        self.emit(
             RunFinished(
                 status=status,
-                answer=outcome.answer if outcome else None,
+                answer=answer,
                 seconds=time.monotonic() - self.started,
-                turns=outcome.turns if outcome else 0,
+                turns=self.turns,
                 usage=dict(self.models.meter.usage),
                 error=type(error).__name__ if error else None,
                 message=str(error) if error else None,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated
 
 import msgspec
@@ -21,6 +23,7 @@ from rlm_kernel.events import (
     AnyEvent,
     EventSink,
     ModelRetried,
+    Notice,
     SubcallFailed,
     SubcallRefused,
     SubcallReplied,
@@ -32,7 +35,8 @@ from rlm_kernel.models.model import Model, ModelRequest
 from rlm_kernel.stream import Endpoint
 from rlm_kernel.types import JSON, Message
 
-MAX_IN_FLIGHT = 10_000
+MAX_IN_FLIGHT = 1_000
+REFUSALS_RECORDED = 100
 
 
 class SubcallMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,20 +50,23 @@ class SubcallMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Bridge:
     """Answers sub-calls with `models`: the allow-list by name, None being the default.
 
-    Use as an async context manager; leaving it cancels what is in flight, at the provider too. A call is taken only
-    while `cell` names the running cell. Nothing in a guest's message can change which models, limits or keys apply,
-    and no error text from a provider, which may name hosts or paths, goes into the container.
+    Use as an async context manager; leaving it cancels what is in flight, at the provider too. A sub-call is taken
+    only while a cell runs (`open_for`) and ends with it. At most `MAX_IN_FLIGHT` are under way; others wait, and their
+    bytes count against the stream's window. Nothing in a guest's message can change which models, limits or keys
+    apply, and no error text from a provider, which may name hosts or paths, goes into the container.
     """
 
     def __init__(
         self, endpoint: Endpoint, models: Mapping[str | None, Model], sink: EventSink, max_output_tokens: int | None
     ) -> None:
-        self.cell: int | None = None
         self._endpoint = endpoint
         self._models = models
         self._sink = sink
         self._max_output_tokens = max_output_tokens
+        self._cell: int | None = None
         self._calls = 0
+        self._refused = 0
+        self._waiting: deque[WireMessage] = deque()
         self._in_flight: dict[int, asyncio.Task[None]] = {}
         self._tasks = asyncio.TaskGroup()
 
@@ -69,16 +76,35 @@ class Bridge:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self.cell = None
-        self.cancel_all()
+        self._end_cell()
         await self._tasks.__aexit__(None, None, None)
 
-    def cancel_all(self) -> None:
-        """Cancel every sub-call in flight; the guest is told that each one failed."""
+    @contextmanager
+    def open_for(self, cell: int) -> Iterator[None]:
+        """Take sub-calls as those of `cell`; those without an answer at the end are cancelled."""
+        self._cell = cell
+        try:
+            yield
+        finally:
+            self._end_cell()
+
+    def _end_cell(self) -> None:
+        self._cell = None
         for task in self._in_flight.values():
             task.cancel()
+        while self._waiting:
+            self._take(self._waiting.popleft())
+        if self._refused > REFUSALS_RECORDED:
+            self._record(Notice(message=f"{self._refused - REFUSALS_RECORDED} more sub-calls were refused"))
+        self._refused = 0
 
     def _on_message(self, message: WireMessage) -> None:
+        if len(self._in_flight) < MAX_IN_FLIGHT:
+            self._take(message)
+        else:
+            self._waiting.append(message)
+
+    def _take(self, message: WireMessage) -> None:
         try:
             request = msgspec.json.decode(message.payload, type=SubcallMessage)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -88,13 +114,21 @@ class Bridge:
         self._calls += 1
         call = f"s{self._calls}"
         if (reason := self._refusal(request)) is not None:
-            self._sink.emit(SubcallRefused(call=call, reason=reason, model=request.model, prompt=request.prompt))
+            self._refuse(call, request, reason)
             self._endpoint.release(message)
-            self._reply_error(request.id, ErrorCode.REFUSED, reason)
             return
+        assert self._cell is not None
         model = self._models[request.model]
-        cell = self.cell or 0
-        self._sink.emit(SubcallRequested(call=call, cell=cell, model=model.name, prompt=request.prompt))
+        self._sink.emit(
+            SubcallRequested(
+                call=call,
+                cell=self._cell,
+                model=model.name,
+                prompt=request.prompt,
+                asked=request.model,
+                max_output_tokens=self._max_output_tokens,
+            )
+        )
         started = time.monotonic()
         task = self._tasks.create_task(self._answer(call, request, model, started))
         self._in_flight[request.id] = task
@@ -104,23 +138,50 @@ class Bridge:
             if task.cancelled():
                 self._failed(call, request.id, asyncio.CancelledError(), started)
             self._endpoint.release(message)
+            if self._waiting:
+                self._take_next()
 
         task.add_done_callback(done)
 
+    def _take_next(self) -> None:
+        try:
+            self._take(self._waiting.popleft())
+        except RlmKernelError as error:
+            self._endpoint.fail(error)
+
     def _refusal(self, request: SubcallMessage) -> str | None:
-        if self.cell is None:
+        if self._cell is None:
             return "no cell is running: wait for threads and tasks before the cell ends"
-        if len(self._in_flight) >= MAX_IN_FLIGHT:
-            return f"more than {MAX_IN_FLIGHT} sub-calls are in flight"
         if request.model not in self._models:
-            allowed = ", ".join(sorted(name for name in self._models if name is not None))
-            return f"the model {request.model!r} is not allowed here; allowed: {allowed}"
+            return f"the model {str(request.model)[:100]!r} is not allowed here; leave it out for the default one"
         return None
+
+    def _refuse(self, call: str, request: SubcallMessage, reason: str) -> None:
+        self._refused += 1
+        if self._refused <= REFUSALS_RECORDED:
+            self._sink.emit(
+                SubcallRefused(
+                    call=call,
+                    cell=self._cell,
+                    reason=reason,
+                    asked=request.model,
+                    prompt=request.prompt[:1000],
+                    prompt_length=len(request.prompt),
+                )
+            )
+        self._reply_error(request.id, ErrorCode.REFUSED, reason)
 
     async def _answer(self, call: str, request: SubcallMessage, model: Model, started: float) -> None:
         def on_retry(attempt: int, error: BaseException, wait: float) -> None:
             self._record(
-                ModelRetried(call=call, attempt=attempt, error=type(error).__name__, message=str(error), wait=wait)
+                ModelRetried(
+                    call=call,
+                    attempt=attempt,
+                    error=type(error).__name__,
+                    message=str(error),
+                    wait=wait,
+                    usage=getattr(error, "usage", None),
+                )
             )
 
         try:
@@ -146,7 +207,7 @@ class Bridge:
                 reply_id=completion.reply_id,
             )
         )
-        self._reply({"id": request.id, "text": completion.text})
+        self._reply(request.id, {"text": completion.text})
 
     def _failed(self, call: str, request_id: int, error: BaseException, started: float) -> None:
         code, public = _told(error)
@@ -157,6 +218,7 @@ class Bridge:
                 error=type(error).__name__,
                 message=str(error),
                 seconds=time.monotonic() - started,
+                usage=getattr(error, "usage", None),
             )
         )
         self._reply_error(request_id, code, public)
@@ -169,12 +231,12 @@ class Bridge:
             self._endpoint.fail(error)
 
     def _reply_error(self, request_id: int, code: ErrorCode, message: str) -> None:
-        self._reply({"id": request_id, "error": {"code": code.value, "message": message}})
+        self._reply(request_id, {"error": {"code": code.value, "message": message}})
 
-    def _reply(self, content: dict[str, JSON]) -> None:
-        payload = msgspec.json.encode(content)
+    def _reply(self, request_id: int, content: dict[str, JSON]) -> None:
+        payload = msgspec.json.encode({"id": request_id, **content})
         if len(payload) > LIMITS[Channel.SUBCALL].message:
-            self._reply_error(int(str(content["id"])), ErrorCode.FAILED, "the answer is too long for the sandbox")
+            self._reply_error(request_id, ErrorCode.FAILED, "the answer is too long for the sandbox")
         elif not self._endpoint.lost.done():
             self._endpoint.send(Channel.SUBCALL, payload)
 

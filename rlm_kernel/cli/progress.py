@@ -103,9 +103,9 @@ class Progress:
         self._line(f"note: {one_line(event.message, 1000)}", "yellow")
 
     @_show.register
-    def _(self, event: ev.KernelRestarted) -> None:
+    def _(self, event: ev.KernelLost) -> None:
         lost = f"; lost {one_line(', '.join(event.lost))}" if event.lost else ""
-        self._line(f"the kernel was restarted: {one_line(event.reason)}{lost}", "yellow")
+        self._line(f"the kernel is lost: {one_line(event.reason)}{lost}", "yellow")
 
     @_show.register
     def _(self, event: ev.ModelRetried) -> None:

@@ -171,7 +171,10 @@ class _Conversation:
     async def _complete(self, call: str) -> Completion:
         def retried(attempt: int, error: BaseException, wait: float) -> None:
             name = type(error).__name__
-            self._sink.emit(ModelRetried(call=call, attempt=attempt, error=name, message=str(error), wait=wait))
+            usage = getattr(error, "usage", None)
+            self._sink.emit(
+                ModelRetried(call=call, attempt=attempt, error=name, message=str(error), wait=wait, usage=usage)
+            )
 
         request = ModelRequest(
             messages=tuple(self.messages), max_output_tokens=self._max_output_tokens, on_retry=retried
@@ -181,7 +184,9 @@ class _Conversation:
             completion = await self._model.complete(request)
         except RlmKernelError as error:
             seconds = time.perf_counter() - start
-            self._sink.emit(ModelFailed(call=call, error=type(error).__name__, message=str(error), seconds=seconds))
+            usage = getattr(error, "usage", None)
+            name = type(error).__name__
+            self._sink.emit(ModelFailed(call=call, error=name, message=str(error), seconds=seconds, usage=usage))
             raise
         self._sink.emit(
             ModelReplied(

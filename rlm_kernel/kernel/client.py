@@ -15,16 +15,18 @@ from rlm_kernel.errors import KernelFailed
 from rlm_kernel.events import (
     CellFinished,
     CellOutput,
+    CellOutputCleared,
     CellStarted,
     CellStatus,
     EventSink,
     KernelReady,
-    KernelRestarted,
+    KernelLost,
 )
 from rlm_kernel.guest.wire import FRAME_LIMIT, Channel, Message
 from rlm_kernel.kernel.messages import (
     CELL_MIME,
     BindFailed,
+    ClearContent,
     CellEnd,
     CellEndBundle,
     ControlMessage,
@@ -73,6 +75,7 @@ class _Running:
     idle: bool = False
     died: KernelDied | None = None
     last_call: asyncio.TimerHandle | None = None
+    stopped: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     ended: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def end(self) -> None:
@@ -96,11 +99,13 @@ class KernelClient:
     """Drives the kernel at the other end of `endpoint`; one cell at a time."""
 
     def __init__(self, endpoint: Endpoint, sink: EventSink) -> None:
+        self.cells = 0
+        """How many cells were started so far; the last one's number."""
         self._endpoint = endpoint
         self._sink = sink
         self._running: _Running | None = None
         self._earlier: dict[str, _Running] = {}
-        self._cells = 0
+        self._generation = 0
         self._names: list[str] = []
         self._dead: KernelDied | None = None
         """The kernel's end while no cell ran; the next cell reports it."""
@@ -131,10 +136,10 @@ class KernelClient:
         variables that went with it. Raise `SandboxLost`, `GuestProtocolError` or `KernelFailed`. After a cancel the
         kernel may still be busy: close the sandbox.
         """
-        self._cells += 1
-        self._sink.emit(CellStarted(cell=self._cells, turn=turn, code=code))
+        self.cells += 1
+        self._sink.emit(CellStarted(cell=self.cells, turn=turn, code=code))
         msg_id, request = execute_request(code)
-        running = self._running = _Running(self._cells, msg_id)
+        running = self._running = _Running(self.cells, msg_id)
         started = time.monotonic()
         status: CellStatus | None = None
         try:
@@ -143,9 +148,9 @@ class KernelClient:
             else:
                 running.died, self._dead = self._dead, None
                 running.end()
-            if not await self._end_of(running, time_limit):
-                status = "timed_out"
-                self.interrupt()
+            if not await self._end_of(running, time_limit, running.stopped):
+                status = "interrupted" if running.stopped.done() else "timed_out"
+                self._send_control(type="interrupt")
                 await self._end_of(running, INTERRUPT_DEADLINE)
         finally:
             self._running = None
@@ -155,16 +160,18 @@ class KernelClient:
         if end.names:
             self._names = list(end.names)
         result = _result(running, status, end, time.monotonic() - started, lost)
+        running.reply = None
         self._sink.emit(_finished(result))
         return result
 
-    def interrupt(self) -> None:
-        """Send the kernel a SIGINT."""
-        self._send_control(type="interrupt")
+    def stop(self) -> None:
+        """Stop the running cell, if there is one, as its time limit would."""
+        if self._running is not None and not self._running.stopped.done():
+            self._running.stopped.set_result(None)
 
-    async def _end_of(self, running: _Running, limit: float) -> bool:
-        """Wait for the cell's end; False when `limit` seconds are over. Raise why the stream was lost."""
-        ends: set[asyncio.Future[Any]] = {running.ended, self._endpoint.lost}
+    async def _end_of(self, running: _Running, limit: float, *also: asyncio.Future[None]) -> bool:
+        """Wait for the cell's end; False when `limit` seconds are over or `also` is done. Raise why the stream was lost."""
+        ends: set[asyncio.Future[Any]] = {running.ended, self._endpoint.lost, *also}
         await asyncio.wait(ends, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if self._endpoint.lost.done() and not running.ended.done():
             raise self._endpoint.lost.result()
@@ -174,15 +181,15 @@ class KernelClient:
         """Start a new kernel in the same container and return the names that are lost."""
         lost, self._names = tuple(self._names), []
         if running.died is None:
-            reason = "the cell did not stop at its time limit"
+            reason = "the cell did not stop when it was interrupted"
         elif running.died.oom:
             reason = "the cell used up the sandbox's memory"
         else:
             reason = f"the kernel process ended with status {running.died.code}"
+        self._sink.emit(KernelLost(generation=self._generation, reason=reason, lost=list(lost)))
         self._ready = asyncio.get_running_loop().create_future()
         self._send_control(type="restart")
-        ready = await self._wait_ready()
-        self._sink.emit(KernelRestarted(generation=ready.generation, reason=reason, lost=list(lost)))
+        await self._wait_ready()
         return lost
 
     async def _wait_ready(self) -> KernelReady:
@@ -195,6 +202,7 @@ class KernelClient:
                 f"the kernel did not start within {START_DEADLINE:.0f} s: give the session more memory or CPU"
             )
         message = self._ready.result()
+        self._generation = message.generation
         ready = KernelReady(
             generation=message.generation,
             context_type=message.context_type,
@@ -207,7 +215,7 @@ class KernelClient:
         content: ControlMessage = decode(message.payload, ControlMessage)  # type: ignore[arg-type]
         self._endpoint.release(message)
         match content:
-            case KernelReadyMessage() if not self._ready.done():
+            case KernelReadyMessage() if not self._ready.done() and content.generation > self._generation:
                 self._ready.set_result(content)
             case BindFailed() if not self._ready.done():
                 self._ready.set_exception(KernelFailed(f"the context could not be loaded: {content.message[:500]}"))
@@ -217,6 +225,8 @@ class KernelClient:
                 cell.outputs.cut += max(0, content.bytes)
 
     def _on_died(self, death: KernelDied) -> None:
+        if not self._ready.done() and death.generation <= self._generation:
+            return  # the kernel that is being replaced
         if self._running is not None:
             self._running.died = death
             self._running.end()
@@ -248,8 +258,20 @@ class KernelClient:
             return
         if envelope.header.msg_type == "status":
             cell.idle |= decode(envelope.content, StatusContent).execution_state == "idle"
+        elif envelope.header.msg_type == "clear_output":
+            clear = decode_lenient(envelope.content, ClearContent) or ClearContent()
+            cell.outputs.clear(clear.wait)
+            self._sink.emit(CellOutputCleared(cell=cell.cell, wait=clear.wait))
         elif (output := cell.outputs.take(envelope)) is not None:
-            self._sink.emit(CellOutput(cell=cell.cell, output=output, late=cell is not self._running))
+            self._sink.emit(
+                CellOutput(
+                    cell=cell.cell,
+                    output=output.content,
+                    late=cell is not self._running,
+                    display_id=output.display_id,
+                    update=output.update,
+                )
+            )
         if cell is self._running:
             cell.advance()
 

@@ -50,12 +50,25 @@ class StreamContent(msgspec.Struct, frozen=True):
     text: str
 
 
+class Transient(msgspec.Struct, frozen=True):
+    """What a display says that is not part of it."""
+
+    display_id: Name | None = None
+
+
+class ClearContent(msgspec.Struct, frozen=True):
+    """A clear_output."""
+
+    wait: bool = False
+
+
 class DisplayContent(msgspec.Struct, frozen=True):
     """A rich display or a result, by MIME type."""
 
     data: dict[str, Any]
     metadata: dict[str, Any] = {}
     execution_count: int | None = None
+    transient: Transient = Transient()
 
 
 class ErrorContent(msgspec.Struct, frozen=True):

@@ -4,29 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
 from rlm_kernel.errors import RecordingDamaged, RecordingError, RecordingTooNew
-from rlm_kernel.events import SCHEMA_VERSION, Record
+from rlm_kernel.events import SCHEMA_VERSION, AnyEvent, Record
 from rlm_kernel.recording.log import LINE_LIMIT
+
+
+class _Type(msgspec.Struct, frozen=True):
+    """What every event has."""
+
+    type: str = ""
 
 
 class _Head(msgspec.Struct):
     """What every version of the schema has."""
 
     v: int
+    seq: int = -1
+    event: _Type = _Type()
 
 
 _RECORD = msgspec.json.Decoder(Record)
 _HEAD = msgspec.json.Decoder(_Head)
+_KNOWN = frozenset(event.__name__ for event in get_args(AnyEvent))
 
 
 def read_events(
-    path: Path, *, on_torn: Callable[[int], None] | None = None, line_limit: int = LINE_LIMIT
+    path: Path,
+    *,
+    on_torn: Callable[[int], None] | None = None,
+    on_unknown: Callable[[str], None] | None = None,
+    line_limit: int = LINE_LIMIT,
 ) -> Iterator[Record]:
     """Yield the records of `path` in order, holding one line at a time.
 
+    An event that this package does not know comes from a later one: it is left out, and `on_unknown` is told its type.
     A last line without its end is what a full disk or a power cut leaves: it is left out, and `on_torn` is told its
     length in bytes. Raise `RecordingTooNew` for a later schema, `RecordingDamaged` for any other line that is no
     record or out of sequence, `RecordingError` if the file can't be read.
@@ -42,26 +57,33 @@ def read_events(
                     if on_torn is not None:
                         on_torn(len(line))
                     return
-                yield _record(line, path, number)
+                record = _record(line, path, number)
+                if isinstance(record, Record):
+                    yield record
+                elif on_unknown is not None:
+                    on_unknown(record)
     except OSError as error:
         raise RecordingError(f"can't read the recording {path}: {error.strerror}") from error
 
 
-def _record(line: bytes, path: Path, number: int) -> Record:
-    """Decode one line; a later version is told apart before anything else of the line is judged."""
+def _record(line: bytes, path: Path, number: int) -> Record | str:
+    """Decode one line, or return the type of an event that is not known.
+
+    A later version is told apart before anything else of the line is judged.
+    """
     where = f"{path}, line {number}"
     try:
-        version = _HEAD.decode(line).v
-        if version > SCHEMA_VERSION:
+        head = _HEAD.decode(line)
+        if head.v > SCHEMA_VERSION:
             raise RecordingTooNew(
-                f"{where}: written with version {version} of the schema, and this package reads up to "
+                f"{where}: written with version {head.v} of the schema, and this package reads up to "
                 f"{SCHEMA_VERSION}. Install a later rlm_kernel."
             )
-        record = _RECORD.decode(line)
+        record = _RECORD.decode(line) if head.event.type in _KNOWN or not head.event.type else head.event.type
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordingDamaged(f"{where}: not a record: {error}") from error
-    if record.v != SCHEMA_VERSION:
-        raise RecordingDamaged(f"{where}: no schema has the version {record.v}")
-    if record.seq != number - 1:
-        raise RecordingDamaged(f"{where}: record {record.seq} where {number - 1} is due")
+    if head.v != SCHEMA_VERSION:
+        raise RecordingDamaged(f"{where}: no schema has the version {head.v}")
+    if head.seq != number - 1:
+        raise RecordingDamaged(f"{where}: record {head.seq} where {number - 1} is due")
     return record

@@ -45,7 +45,6 @@ class Session:
         self._kernel = kernel
         self._bridge = bridge
         self._cell_timeout = cell_timeout
-        self._cells = 0
 
     async def run_cell(self, code: str, *, turn: int) -> CellResult:
         """Run one cell of the given turn and return its result.
@@ -53,15 +52,12 @@ class Session:
         Raise `SandboxLost`, `GuestProtocolError` or `KernelFailed`; the session can't be used after these or after a
         cancel.
         """
-        self._cells += 1
-        self._bridge.cell = self._cells
-        try:
-            result = await self._kernel.run(code, turn=turn, time_limit=self._cell_timeout)
-        finally:
-            self._bridge.cell = None
-        if result.status in ("timed_out", "kernel_died"):
-            self._bridge.cancel_all()
-        return result
+        with self._bridge.open_for(self._kernel.cells + 1):
+            return await self._kernel.run(code, turn=turn, time_limit=self._cell_timeout)
+
+    def interrupt(self) -> None:
+        """Stop the running cell, if any, as its time limit would; its status is "interrupted" then."""
+        self._kernel.stop()
 
 
 @asynccontextmanager
@@ -87,9 +83,11 @@ async def open_session(
             sink.emit(
                 SandboxStarted(
                     runtime=sandbox.runtime,
+                    oci_runtime=sandbox.oci_runtime,
                     engine=sandbox.engine,
                     container=sandbox.container,
                     image=sandbox.image,
+                    image_id=sandbox.image_id,
                     carrier=sandbox.carrier,
                     uid=sandbox.uid,
                     seen=sandbox.seen,

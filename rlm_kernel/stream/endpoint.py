@@ -30,6 +30,7 @@ class Endpoint(asyncio.Protocol):
         self._handlers: dict[Channel, Handler] = {}
         self._waiting: dict[Channel, list[Message]] = {}
         self._progress = asyncio.Event()
+        self._flushing = False
         self._closed = False
         self.lost: asyncio.Future[RlmKernelError] = asyncio.get_running_loop().create_future()
 
@@ -60,7 +61,7 @@ class Endpoint(asyncio.Protocol):
     def send(self, channel: Channel, payload: bytes) -> None:
         """Send one message, as far as the guest's window allows now, the rest later. A lost stream drops it."""
         self._wire.send(channel, payload)
-        self._flush()
+        self._flush_soon()
 
     async def send_all(self, channel: Channel, payload: bytes) -> None:
         """Send one message and return when it is on its way, for what is too much to queue. Raise `SandboxLost`."""
@@ -74,7 +75,7 @@ class Endpoint(asyncio.Protocol):
     def release(self, message: Message) -> None:
         """Give back the room that `message` took."""
         self._wire.release(message)
-        self._flush()
+        self._flush_soon()
 
     def fail(self, error: RlmKernelError) -> None:
         """End the stream because of `error`."""
@@ -101,8 +102,7 @@ class Endpoint(asyncio.Protocol):
             return
         for message in messages:
             self._dispatch(message)
-        self._progress.set()
-        self._flush()
+        self._flush_soon()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -120,6 +120,14 @@ class Endpoint(asyncio.Protocol):
         except RlmKernelError as error:
             self.fail(error)
 
+    def _flush_soon(self) -> None:
+        """Flush once in this turn of the loop, however much was sent and released: each write wakes the guest."""
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
     def _flush(self) -> None:
+        self._flushing = False
         while self._transport is not None and (data := self._wire.data_to_send()):
             self._transport.write(data)
+        self._progress.set()

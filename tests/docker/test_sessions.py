@@ -14,7 +14,7 @@ from rlm_kernel.errors import ContextTooLarge, EngineUnavailable, SandboxLost
 from rlm_kernel.events import (
     CellFinished,
     CellOutput,
-    KernelRestarted,
+    KernelLost,
     SandboxStarted,
     SubcallFailed,
     SubcallRefused,
@@ -237,7 +237,7 @@ async def test_a_kernel_that_dies(
         result = await run(session, code)
         if ename is not None:
             assert (result.status, result.ename, result.lost) == ("kernel_died", ename, ("mine",))
-            assert events.of(KernelRestarted)[0].lost == ["mine"]
+            assert events.of(KernelLost)[0].lost == ["mine"]
             assert (await run(session, "mine")).ename == "NameError"
         assert text(await run(session, "print(context)")) == "context\n"
 

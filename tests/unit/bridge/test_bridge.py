@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +12,15 @@ import pytest
 
 from rlm_kernel.bridge import Bridge
 from rlm_kernel.errors import BudgetExceeded, GuestProtocolError, ModelRejected, RateLimited, StorageFull
-from rlm_kernel.events import AnyEvent, EventSink, SubcallFailed, SubcallRefused, SubcallReplied, SubcallRequested
+from rlm_kernel.events import (
+    AnyEvent,
+    EventSink,
+    Notice,
+    SubcallFailed,
+    SubcallRefused,
+    SubcallReplied,
+    SubcallRequested,
+)
 from rlm_kernel.guest.wire import Channel
 from rlm_kernel.models.model import Model
 from rlm_kernel.stream import Endpoint
@@ -29,8 +38,8 @@ async def bridged(
         guest_and_endpoint() as (guest, endpoint),
         Bridge(endpoint, {None: model, **(more or {})}, sink, 100) as bridge,
     ):
-        bridge.cell = 1
-        yield guest, bridge, endpoint
+        with bridge.open_for(1):
+            yield guest, bridge, endpoint
 
 
 async def ask(guest: Guest, number: int, **fields: Any) -> None:
@@ -63,24 +72,47 @@ async def test_calls_run_at_the_same_time() -> None:
 async def test_no_cell_no_call() -> None:
     """A sub-call that arrives while no cell runs is refused, recorded, and reaches no model."""
     model, events = FakeModel(["never"]), Events()
-    async with bridged(model, events) as (guest, bridge, _):
-        bridge.cell = None
+    async with guest_and_endpoint() as (guest, endpoint), Bridge(endpoint, {None: model}, events, None):
         await ask(guest, 1)
         reply = await guest.next(Channel.SUBCALL)
         assert reply["error"]["code"] == "refused"
     assert model.requests == []
-    assert len(events.of(SubcallRefused)) == 1
+    assert [event.cell for event in events.of(SubcallRefused)] == [None]
+
+
+async def test_refusals_do_not_fill_the_recording() -> None:
+    """However much is refused, the recording grows by a bounded amount, and the rest is counted."""
+    events, model = Events(), FakeModel([])
+    async with guest_and_endpoint() as (guest, endpoint), Bridge(endpoint, {None: model}, events, None):
+        for number in range(250):
+            await ask(guest, number, prompt="x" * 50_000)
+            assert (await guest.next(Channel.SUBCALL))["error"]["code"] == "refused"
+    refused = events.of(SubcallRefused)
+    assert len(refused) == 100
+    assert {(len(event.prompt), event.prompt_length) for event in refused} == {(1000, 50_000)}
+    assert "150 more" in events.of(Notice)[0].message
 
 
 async def test_only_allowed_models_answer() -> None:
-    """A guest can't choose a model that the host does not list; the refusal names those it does."""
+    """A guest can't choose a model that the host does not list."""
     model, events = FakeModel(["never"]), Events()
     async with bridged(model, events, {"a:b": model}) as (guest, _, _):
         await ask(guest, 1, model="openai:gpt-5-pro")
         reply = await guest.next(Channel.SUBCALL)
         assert reply["error"]["code"] == "refused"
-        assert "a:b" in reply["error"]["message"]
+        assert "openai:gpt-5-pro" in reply["error"]["message"]
     assert model.requests == []
+
+
+async def test_calls_over_the_limit_wait() -> None:
+    """More sub-calls than may be under way at once are all answered, one after another."""
+    model = FakeModel([str(number) for number in range(2500)])
+    async with bridged(model, Events()) as (guest, _, _):
+        for number in range(2500):
+            guest.wire.send(Channel.SUBCALL, json.dumps({"id": number, "prompt": "p"}).encode())
+        await guest.flush()
+        answered = {(await guest.next(Channel.SUBCALL))["id"] for _ in range(2500)}
+    assert answered == set(range(2500))
 
 
 @pytest.mark.parametrize(
@@ -104,16 +136,20 @@ async def test_errors_cross_as_codes(error: Exception, code: str) -> None:
     assert events.of(SubcallFailed)[0].message == str(error)
 
 
-async def test_cancelling_tells_the_guest() -> None:
-    """Cancelled sub-calls end at the model, at the guest and in the recording, those not yet begun included."""
+async def test_a_sub_call_ends_with_its_cell() -> None:
+    """At a cell's end its sub-calls end: at the model, at the guest, in the recording; those that wait are refused."""
     model, events = SilentModel(), Events()
-    async with bridged(model, events) as (guest, bridge, _):
-        await ask(guest, 1)
-        await asyncio.wait_for(model.asked.wait(), 5)
-        bridge.cancel_all()
-        assert (await guest.next(Channel.SUBCALL))["error"]["code"] == "failed"
+    async with guest_and_endpoint() as (guest, endpoint), Bridge(endpoint, {None: model}, events, None) as bridge:
+        with bridge.open_for(1):
+            for number in range(1001):
+                await ask(guest, number)
+            await asyncio.wait_for(model.asked.wait(), 5)
+            while len(events.of(SubcallRequested)) < 1000:
+                await asyncio.sleep(0.01)
+        codes = [(await guest.next(Channel.SUBCALL))["error"]["code"] for _ in range(1001)]
+    assert sorted(codes) == ["failed"] * 1000 + ["refused"]
     assert model.cancelled
-    assert len(events.of(SubcallFailed)) == 1
+    assert len(events.of(SubcallFailed)) == 1000
 
 
 @pytest.mark.parametrize(

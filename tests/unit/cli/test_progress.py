@@ -41,7 +41,15 @@ def opening() -> list[ev.AnyEvent]:
         ),
         ev.ContextStored(digest="d", kind="str", size=40_000_000, source="/tmp/\x1b[31mbook.txt"),
         ev.SandboxStarted(
-            runtime="docker", engine="e", container="c" * 64, image="i", carrier="socket", uid=40_001, seen={}
+            runtime="docker",
+            oci_runtime="runc",
+            engine="e",
+            container="c" * 64,
+            image="i",
+            image_id="sha256:i",
+            carrier="socket",
+            uid=40_001,
+            seen={},
         ),
         ev.KernelReady(generation=1, context_type="str", context_length=5),
         ev.TurnStarted(turn=1),
@@ -184,15 +192,15 @@ def test_every_event_can_be_shown() -> None:
     progress = Progress(ProgressConsole(file=file), verbose=True)
     for event in (
         ev.Notice(message="links were not followed"),
-        ev.KernelRestarted(generation=2, reason="out of memory", lost=["x", "y"]),
+        ev.KernelLost(generation=2, reason="out of memory", lost=["x", "y"]),
         ev.ModelRetried(call="m", attempt=1, error="RateLimited", message="slow down", wait=2.0),
         ev.ModelFailed(call="m", error="e", message="m", seconds=1),
-        ev.SubcallRefused(call="s", reason="no cell runs", model=None, prompt="p"),
+        ev.SubcallRefused(call="s", cell=None, reason="no cell runs", asked=None, prompt="p", prompt_length=1),
         ev.RunFinished(status="failed", answer=None, seconds=1, turns=0, usage={}),
     ):
         progress.emit(event)
     text = file.getvalue()
     assert "note: links were not followed" in text
-    assert "the kernel was restarted: out of memory; lost x, y" in text
+    assert "the kernel is lost: out of memory; lost x, y" in text
     assert "attempt 1 failed, the next one follows in 2.0 s: RateLimited: slow down" in text
     assert "a sub-call was refused" in text

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rlm_kernel.errors import GuestProtocolError, KernelFailed, SandboxLost
-from rlm_kernel.events import CellFinished, CellOutput, KernelRestarted
+from rlm_kernel.events import CellFinished, CellOutput, CellOutputCleared, KernelLost
 from rlm_kernel.guest.wire import Channel
 from rlm_kernel.kernel import BoundContext, CellResult, KernelClient
 from rlm_kernel.kernel.messages import CELL_MIME
@@ -156,7 +156,7 @@ async def test_a_cell_that_does_not_stop_loses_its_kernel() -> None:
         await guest.say(Channel.CONTROL, ready(2))
         result = await task
         assert (result.status, result.lost) == ("timed_out", ("x", "y"))
-        assert events.of(KernelRestarted)[0].generation == 2
+        assert events.of(KernelLost)[0].generation == 1
         task, parent = await begin(guest, client)
         assert (await finish(guest, task, parent)).status == "ok"
 
@@ -266,3 +266,50 @@ async def test_a_context_is_streamed(tmp_path: Path) -> None:
         assert received == blob.read_bytes()
         await guest.say(Channel.CONTROL, ready(1))
         await asyncio.wait_for(task, 5)
+
+
+async def test_a_display_is_changed_in_place() -> None:
+    """Updates and clears give the outputs that a notebook would show; the events tell each step."""
+    async with started() as (guest, client, events):
+        task, parent = await begin(guest, client)
+        for kind, shown in (("display_data", "10%"), ("display_data", "other"), ("update_display_data", "90%")):
+            transient = {} if shown == "other" else {"display_id": "bar"}
+            content = {"data": {"text/plain": shown}, "metadata": {}, "transient": transient}
+            await guest.jupyter(Channel.IOPUB, kind, parent, **content)
+        result = await finish(guest, task, parent)
+        assert [output["data"] for output in result.outputs] == [{"text/plain": "90%"}, {"text/plain": "other"}]
+        assert [(event.display_id, event.update) for event in events.of(CellOutput)] == [
+            ("bar", False),
+            (None, False),
+            ("bar", True),
+        ]
+        task, parent = await begin(guest, client)
+        for step in ("1", "2"):
+            await guest.jupyter(Channel.IOPUB, "clear_output", parent, wait=True)
+            await guest.jupyter(Channel.IOPUB, "stream", parent, name="stdout", text=step)
+        result = await finish(guest, task, parent)
+        assert result.outputs == ({"output_type": "stream", "name": "stdout", "text": "2"},)
+        assert len(events.of(CellOutputCleared)) == 2
+
+
+async def test_a_stopped_cell_is_interrupted() -> None:
+    """`stop` ends the running cell as its time limit would, with its own status; without a cell it does nothing."""
+    async with started() as (guest, client, _):
+        client.stop()
+        task, parent = await begin(guest, client, limit=60)
+        client.stop()
+        assert (await guest.next(Channel.CONTROL))["type"] == "interrupt"
+        await reply(guest, parent, status="error")
+        await idle(guest, parent)
+        assert (await asyncio.wait_for(task, 5)).status == "interrupted"
+
+
+async def test_an_old_kernels_death_is_no_news() -> None:
+    """A kernel that dies while it is being replaced does not fail the new one."""
+    async with started() as (guest, client, _):
+        task, _ = await begin(guest, client, limit=0.1)
+        await guest.next(Channel.CONTROL)
+        assert (await guest.next(Channel.CONTROL))["type"] == "restart"
+        await guest.say(Channel.CONTROL, {"type": "kernel_died", "generation": 1, "code": -9, "oom": True})
+        await guest.say(Channel.CONTROL, ready(2))
+        assert (await asyncio.wait_for(task, 5)).status == "timed_out"

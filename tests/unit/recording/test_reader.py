@@ -57,7 +57,6 @@ def test_a_torn_last_line_is_left_out_and_told(path: Path, size: int) -> None:
         (FIRST, "record 0 where 1 is due"),
         (SECOND.replace(b'"seq":1', b'"seq":2'), "record 2 where 1 is due"),
         (SECOND.replace(b'"v":1', b'"v":0'), "no schema has the version 0"),
-        (SECOND.replace(b"TurnStarted", b"TurnDreamt"), "TurnDreamt"),
         (SECOND.replace(b'"turn":2', b'"turn":"x"'), r"\$\.event\.turn"),
     ],
 )
@@ -84,6 +83,15 @@ def test_an_unknown_field_is_ignored(path: Path) -> None:
     """A field with a default may be added within a version."""
     path.write_bytes(FIRST.replace(b'"turn":1', b'"turn":1,"mood":"good"'))
     assert turns(path) == [1]
+
+
+def test_an_unknown_event_is_left_out(path: Path) -> None:
+    """An event may be added within a version; a reader goes on behind it and is told its type."""
+    later = FIRST.replace(b'"type":"TurnStarted","turn":1', b'"type":"MoodChanged","mood":{"good":true}')
+    path.write_bytes(later + FIRST.replace(b'"seq":0', b'"seq":1'))
+    unknown: list[str] = []
+    assert [record.seq for record in read_events(path, on_unknown=unknown.append)] == [1]
+    assert unknown == ["MoodChanged"]
 
 
 def test_a_line_over_the_limit_is_damage(path: Path) -> None:
