@@ -17,7 +17,7 @@ from .framed import Framed
 from .inbox import ContextInbox
 from .messages import KernelMessage, replace_content
 from .meter import OutputMeter
-from .process import KernelProcess, kill_all
+from .process import KernelProcess, clear_private, kill_all
 from .sockets import QUEUE_LENGTH, KernelSockets
 from .wire import LIMITS, MIB, PROTOCOL_VERSION, Channel, Message, WireError
 
@@ -97,6 +97,8 @@ class Relay:
         poller.register(kernel.shell, zmq.POLLIN)
         poller.register(kernel.iopub, zmq.POLLIN)
         if kernel.link_open:
+            for end in kernel.ends:
+                poller.register(end, zmq.POLLIN)
             try:
                 _watch(poller, kernel.link)
             except EOFError:
@@ -175,6 +177,7 @@ class Relay:
         """Kill everything but this process and start the next kernel. Raise `OSError` when that can't be had."""
         kill_all(self._process.pid)
         self._drop_kernel()
+        clear_private()
         self._process = KernelProcess(self._process.generation + 1)
         self._kernel = KernelSockets(self._zmq, self._process)
         self._oom_kills = oom_kills()
@@ -188,6 +191,8 @@ class Relay:
         for source in (kernel.iopub, kernel.shell):
             if source in ready:
                 self._carry(kernel, source, BATCH)
+        if any(end in ready for end in kernel.ends):
+            kernel.drop_link()
         if not kernel.ready and kernel.answered and kernel.subscribed and kernel.bound:
             kernel.ready = True
             self._tell_host("kernel_ready", generation=self._process.generation, **kernel.bound)

@@ -13,6 +13,7 @@ from .wire import MIB
 
 CELL_MIME = "application/vnd.rlm-kernel.cell+json"
 NAMES_LIMIT = 200
+NESTING_LIMIT = 100
 
 
 class _Final(NamedTuple):
@@ -122,9 +123,8 @@ def user_names() -> list[str]:
 def start_cell() -> None:
     """Forget the answer of an earlier cell, which raised or was not taken."""
     _kernel.final = None
-    answer = _kernel.variables.get("answer")
-    if isinstance(answer, dict) and answer.get("ready"):
-        answer["ready"] = False
+    if (answer := _ready_answer()) is not None:
+        dict.__setitem__(answer, "ready", False)
 
 
 class CellEnd:
@@ -140,10 +140,18 @@ class CellEnd:
 def cell_end() -> CellEnd:
     """Take the cell's final answer and the variables' names; the host has this evaluated after each cell."""
     final = _kernel.final
-    answer = _kernel.variables.get("answer")
-    if final is None and isinstance(answer, dict) and answer.get("ready"):
-        final = _Final(_portable(answer.get("content")), "answer")
+    if final is None and (answer := _ready_answer()) is not None:
+        final = _Final(_portable(dict.get(answer, "content")), "answer")
     return CellEnd(final, [name[:100] for name in user_names()[:NAMES_LIMIT]])
+
+
+def _ready_answer() -> dict[Any, Any] | None:
+    """Return `answer` if it is ready, without running a method that a cell may have given it."""
+    answer = _kernel.variables.get("answer")
+    if not isinstance(answer, dict):
+        return None
+    ready = dict.get(answer, "ready")
+    return answer if isinstance(ready, (bool, int, str)) and ready else None
 
 
 def _submit_all(prompts: Iterable[str], model: str | None) -> "list[Future[str]]":
@@ -178,10 +186,18 @@ def _portable(value: Any) -> Any:
         except (TypeError, ValueError, RecursionError):
             value = str(value)
         else:
-            if len(text.encode(errors="surrogatepass")) <= MIB:
-                return json.loads(text)
+            if len(text.encode(errors="surrogatepass")) <= MIB and not _is_nested(loaded := json.loads(text)):
+                return loaded
             value = text
     return cut_text(value, MIB)
+
+
+def _is_nested(value: Any, limit: int = NESTING_LIMIT) -> bool:
+    """Say whether lists and dicts lie in each other more than `limit` deep; the host's reader has its limit too."""
+    if not isinstance(value, (list, dict)):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return not limit or any(_is_nested(item, limit - 1) for item in items)
 
 
 def _describe(value: Any) -> str:

@@ -26,7 +26,8 @@ class KernelProcess:
         """Start the process. Raise `OSError` when the limits of this container don't allow it."""
         self.generation = generation
         self.key = os.urandom(32).hex()
-        self.address = f"{places.PRIVATE}/kernel-{generation}"
+        # not to be guessed by the cells of the kernel before it
+        self.address = f"{places.PRIVATE}/kernel-{generation}-{os.urandom(4).hex()}"
         connection_file = f"{self.address}.json"
         self._write_connection_file(connection_file)
         self.link, other = socket.socketpair()
@@ -70,7 +71,19 @@ class KernelProcess:
 
 
 def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, mode=0o600)
+    return os.open(path, flags | os.O_EXCL, mode=0o600)  # never through a link, or into a pipe, that a cell left here
+
+
+def clear_private() -> None:
+    """Remove what the last kernel and its cells left in the private folder, so that the next one finds room there."""
+    import shutil  # noqa: PLC0415  rarely needed
+
+    for entry in list(os.scandir(places.PRIVATE)):
+        with contextlib.suppress(OSError, RecursionError):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            elif entry.name not in (places.CONTEXT_NAME, places.INDEX_NAME):
+                os.unlink(entry.path)  # noqa: PTH108
 
 
 def kill_all(kernel_pid: int) -> None:

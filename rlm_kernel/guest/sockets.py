@@ -33,6 +33,8 @@ class KernelSockets:
             socket.linger = 0
             socket.rcvhwm = socket.sndhwm = QUEUE_LENGTH
             socket.maxmsgsize = MESSAGE_PART_LIMIT
+        # libzmq hangs up for good on a part over the limit, without a word to the reader
+        self.ends = [socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) for socket in (self.shell, self.iopub)]
         self.answered = self.subscribed = False
         self.bound: dict[str, Any] | None = None
         self.ready = self.connected = False
@@ -81,12 +83,14 @@ class KernelSockets:
                 return message
 
     def drop_link(self) -> None:
-        """Give up on a link that ended or carries nonsense, and on the kernel, which is no use without it."""
+        """Give up on a kernel whose link ended or carries nonsense, or that a socket lost: it is no use any more."""
         self.link_open = False
         self.process.kill()
 
     def close(self) -> None:
         """Close every channel; the process is not touched."""
-        self.shell.close()
-        self.iopub.close()
+        for socket, end in zip((self.shell, self.iopub), self.ends, strict=True):
+            socket.disable_monitor()
+            end.close()
+            socket.close()
         self.process.link.close()
