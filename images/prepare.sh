@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run in the build stage of Dockerfile.sandbox, without a network: install the wheels and strip what a guest has no use for.
+# Run in the build stage of Dockerfile.libraries, without a network: install the wheels, strip what a guest has no use for.
 set -eu
 umask 022
 

@@ -12,6 +12,7 @@ from typing import IO
 from rlm_kernel.errors import SandboxError
 
 REPOSITORY = "rlm-kernel-sandbox"
+LIBRARIES_REPOSITORY = "rlm-kernel-libraries"
 BASE_REPOSITORY = "rlm-kernel-base"
 _PACKAGE = Path(__file__).parent.parent
 
@@ -44,16 +45,23 @@ class ImageSources:
         """The program that makes the tar of the Debian base."""
         return self.images / "base.sh"
 
-    def files(self) -> dict[str, Path]:
-        """Return every input under the name it has in the build context."""
-        files = {"Dockerfile": self.dockerfile}
-        files |= {f"images/{path.name}": path for path in self.images.iterdir() if path.is_file()}
-        files |= {f"guest/{path.relative_to(self.guest).as_posix()}": path for path in self.guest.rglob("*.py")}
-        return dict(sorted(files.items()))
+    def guest_files(self) -> dict[str, Path]:
+        """Return the last layer's inputs: the guest's code and its Dockerfile, by their names in the build context."""
+        code = {f"guest/{path.relative_to(self.guest).as_posix()}": path for path in self.guest.rglob("*.py")}
+        return {"Dockerfile": self.dockerfile} | dict(sorted(code.items()))
+
+    def libraries_files(self) -> dict[str, Path]:
+        """Return all other inputs but the wheels, which the lock stands for, by their names in the build context."""
+        images = {f"images/{path.name}": path for path in self.images.iterdir() if path.is_file()}
+        return {"Dockerfile": self.images / "Dockerfile.libraries"} | dict(sorted(images.items()))
 
     def tag(self) -> str:
         """Return the image's name, which changes when and only when an input does."""
-        return f"{REPOSITORY}:{digest(self.files())}"
+        return f"{REPOSITORY}:{digest({**self.libraries_files(), **self.guest_files()})}"
+
+    def libraries_tag(self) -> str:
+        """Return the name of the image below the guest's code."""
+        return f"{LIBRARIES_REPOSITORY}:{digest(self.libraries_files())}"
 
     def base_tag(self) -> str:
         """Return the name of the Debian base that these sources make."""

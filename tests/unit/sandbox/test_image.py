@@ -61,6 +61,7 @@ def test_installed_package_has_the_same_tag(package: Path) -> None:
     ("name", "change"),
     [
         ("Dockerfile.sandbox", append),
+        ("images/Dockerfile.libraries", append),
         ("images/base.sh", append),
         ("images/prepare.sh", append),
         ("images/requirements.lock", append),
@@ -91,13 +92,19 @@ def test_tag_ignores_what_is_no_input(package: Path) -> None:
     assert ImageSources.find(package).tag() == before
 
 
-def test_base_tag_follows_the_base_alone(package: Path) -> None:
-    """A change of the guest doesn't make Debian's packages be installed again; one of the base's script does."""
-    before = ImageSources.find(package).base_tag()
+def test_each_part_follows_its_own_inputs(package: Path) -> None:
+    """A change of the guest makes neither the libraries nor the base anew; one of the base's script makes both."""
+    before = ImageSources.find(package)
+    names = (before.libraries_tag(), before.base_tag())
     append(package / "guest" / "relay.py")
-    assert ImageSources.find(package).base_tag() == before
+    append(package.parent / "Dockerfile.sandbox")
+    after = ImageSources.find(package)
+    assert (after.libraries_tag(), after.base_tag()) == names
+    append(package.parent / "images" / "prepare.sh")
+    assert after.libraries_tag() != names[0]
+    assert after.base_tag() == names[1]
     append(package.parent / "images" / "base.sh")
-    assert ImageSources.find(package).base_tag() != before
+    assert after.base_tag() != names[1]
 
 
 def test_missing_sources_are_named(tmp_path: Path) -> None:
@@ -106,26 +113,35 @@ def test_missing_sources_are_named(tmp_path: Path) -> None:
         ImageSources.find(tmp_path / "rlm_kernel")
 
 
-def test_context_is_reproducible(package: Path) -> None:
-    """The build context is the same, byte for byte, whenever and by whomever its files were written."""
-    sources = ImageSources.find(package)
+@pytest.mark.parametrize("part", [ImageSources.guest_files, ImageSources.libraries_files])
+def test_context_is_reproducible(package: Path, part: Callable[[ImageSources], dict[str, Path]]) -> None:
+    """A build context is the same, byte for byte, whenever and by whomever its files were written."""
+    files = part(ImageSources.find(package))
     first, second = io.BytesIO(), io.BytesIO()
-    write_context(first, sources.files())
-    for path in sources.files().values():
+    write_context(first, files)
+    for path in files.values():
         os.utime(path, (1, 1))
         path.chmod(0o600)
-    write_context(second, dict(reversed(sources.files().items())))
+    write_context(second, dict(reversed(files.items())))
     assert first.getvalue() == second.getvalue()
 
 
-def test_context_holds_the_inputs(package: Path) -> None:
-    """The Dockerfile under the builder's default name, the images folder and the guest are there, and readable."""
+def test_contexts_hold_the_inputs(package: Path) -> None:
+    """Each Dockerfile has the builder's default name; scripts, lock and guest are there, and readable."""
+    sources = ImageSources.find(package)
+    assert {"Dockerfile", "images/prepare.sh", "images/requirements.lock"} <= names_in(sources.libraries_files())
+    assert {"Dockerfile", "guest/relay.py", "guest/wire.py"} <= names_in(sources.guest_files())
+    assert not any(name.startswith("guest/") for name in sources.libraries_files())
+
+
+def names_in(files: dict[str, Path]) -> set[str]:
+    """Return the names in the context of `files`, all of them readable by everybody."""
     file = io.BytesIO()
-    write_context(file, ImageSources.find(package).files())
+    write_context(file, files)
     file.seek(0)
     with tarfile.open(fileobj=file) as tar:
-        assert {"Dockerfile", "images/prepare.sh", "images/requirements.lock", "guest/relay.py"} <= set(tar.getnames())
         assert {entry.mode for entry in tar} == {0o644}
+        return set(tar.getnames())
 
 
 def test_lost_engine_is_an_engine_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
