@@ -153,3 +153,7 @@ class BudgetExceeded(RlmKernelError):
 
 class DepthExceeded(RlmKernelError):
     """A call would go deeper than the run allows."""
+
+
+class StorageError(RlmKernelError):
+    """The state folder can't be used."""

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rlm_kernel.errors import RecordingError
+from rlm_kernel.storage import private_folder, storing
 
 EVENTS_FILE = "events.jsonl"
 _RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}", re.ASCII)
@@ -28,12 +29,17 @@ def run_folder(state_dir: Path, run: str) -> Path:
 
 
 def make_run_folder(state_dir: Path, run: str) -> Path:
-    """Make the folder of a new run, 0700 as every folder on the way that does not exist yet; never reuse one."""
+    """Make the folder of a new run, 0700 as every folder on the way that does not exist yet; never reuse one.
+
+    Raise `StorageFull` or `StorageError`, and `RecordingError` if there is such a run.
+    """
     folder = run_folder(state_dir, run)
-    state_dir.parent.mkdir(parents=True, exist_ok=True)
-    for parent in (state_dir, folder.parent):
-        parent.mkdir(mode=0o700, exist_ok=True)
-    folder.mkdir(mode=0o700)
+    private_folder(folder.parent)
+    with storing(folder):
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            raise RecordingError(f"there is a recording at {folder}; a run's folder is never used twice") from None
     return folder
 
 

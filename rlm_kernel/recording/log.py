@@ -12,16 +12,16 @@ from typing import Self
 
 import msgspec
 
-from rlm_kernel.errors import RecordingError, RlmKernelError, StorageFull
+from rlm_kernel.errors import RecordingError, RlmKernelError
 from rlm_kernel.events import SCHEMA_VERSION, AnyEvent, EventSink, Record
 from rlm_kernel.recording.folder import EVENTS_FILE, make_run_folder, sync_folder
+from rlm_kernel.storage import storage_error, storing
 from rlm_kernel.types import JSON
 
 LINE_LIMIT = 64 * 1024 * 1024
 """Bytes of the longest line, so that readers can bound theirs."""
 
 SYNC_SECONDS = 0.1
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class RecordingLog:
@@ -34,14 +34,12 @@ class RecordingLog:
     """
 
     def __init__(self, state_dir: Path, run: str) -> None:
-        """Make the folder and the file. Raise `StorageFull`, or `RecordingError` if they exist or can't be made."""
-        try:
-            self.folder = make_run_folder(state_dir, run)
-            self.path = self.folder / EVENTS_FILE
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        """Make the folder and the file. Raise `StorageFull`, `StorageError`, or `RecordingError` if they exist."""
+        self.folder = make_run_folder(state_dir, run)
+        self.path = self.folder / EVENTS_FILE
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        with storing(self.path):
             self._file = os.open(self.path, flags, 0o600)
-        except OSError as error:
-            raise _storage_error(error, state_dir) from error
         self._encoder = msgspec.json.Encoder()
         self._lock = threading.Lock()
         self._seq = 0
@@ -54,7 +52,10 @@ class RecordingLog:
         self._syncer.start()
 
     def emit(self, event: AnyEvent) -> None:
-        """Append `event`. Raise `StorageFull`, or `RecordingError` if it can't be written or an earlier one was not."""
+        """Append `event`.
+
+        Raise `RecordingError` if it can't be a line, `StorageFull` or `StorageError` if this or an earlier one failed.
+        """
         with self._lock:
             if self._closed:
                 raise RecordingError(f"{self.path} is closed")
@@ -111,10 +112,10 @@ class RecordingLog:
         try:
             written = os.write(self._file, line)
         except OSError as error:
-            self._failure = _storage_error(error, self.path)
+            self._failure = storage_error(error, self.path)
         else:
             if written < len(line):
-                self._failure = _storage_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self.path)
+                self._failure = storage_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), self.path)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -134,7 +135,7 @@ class RecordingLog:
                 os.fdatasync(self._file)
                 self._stop.wait(SYNC_SECONDS)
         except OSError as error:
-            self._failure = self._failure or _storage_error(error, self.path)
+            self._failure = self._failure or storage_error(error, self.path)
 
 
 class Tee:
@@ -151,18 +152,6 @@ class Tee:
         """Hand `event` to every sink."""
         for sink in self._sinks:
             sink.emit(event)
-
-
-def _storage_error(error: OSError, path: Path) -> RlmKernelError:
-    if error.errno in _FULL:
-        return StorageFull(
-            f"no room for the recording at {path}: {error.strerror}. Free some space there, or choose a folder on "
-            "another disk with --state-dir or XDG_STATE_HOME."
-        )
-    return RecordingError(
-        f"can't write the recording at {error.filename or path}: {error.strerror}. Make the folder writable, or choose "
-        "another with --state-dir or XDG_STATE_HOME."
-    )
 
 
 def _encodable(value: JSON) -> JSON:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
-import errno
 import hashlib
 import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rlm_kernel.errors import StorageFull
+from rlm_kernel.storage import storing
 
 PREVIEW_CHARS = 500
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _STR_OVERHEAD = sys.getsizeof("".join(("\u0100", "\u0101"))) - 3 * 2
 """Bytes of a str that is not ASCII beyond its characters and the closing zero."""
 
@@ -48,10 +45,15 @@ class Counts:
 
 
 class Blob:
-    """Text on its way into the folder `root`; it gets its digest for a name when it is whole, else leaves nothing."""
+    """Text on its way into the folder `root`; it gets its digest for a name when it is whole, else leaves nothing.
 
-    def __init__(self, root: Path) -> None:
+    `check` is called with the new size after each piece and may raise. The disk's failures are `StorageFull` and
+    `StorageError`.
+    """
+
+    def __init__(self, root: Path, check: Callable[[int], None] | None = None) -> None:
         self._root = root
+        self._check = check or (lambda size: None)
         self._hash = hashlib.sha256()
         self.counts = Counts()
         with storing(root):
@@ -63,8 +65,9 @@ class Blob:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
-        self._part.unlink(missing_ok=True)
+        with storing(self._root):
+            self._file.close()
+            self._part.unlink(missing_ok=True)
 
     def add(self, pieces: Iterable[bytes]) -> None:
         """Append one file. Raise `NotUtf8`, or `BinaryFound` as `pieces` does, with the blob as it was before."""
@@ -73,8 +76,9 @@ class Blob:
             self._add(pieces)
         except (BinaryFound, NotUtf8):
             self.counts, self._hash = counts, digest
-            self._file.seek(counts.size)
-            self._file.truncate()
+            with storing(self._root):
+                self._file.seek(counts.size)
+                self._file.truncate()
             raise
 
     def _add(self, pieces: Iterable[bytes]) -> None:
@@ -89,6 +93,7 @@ class Blob:
                 raise NotUtf8(counts.size - start - held + error.start) from None
             self._write(piece)
             counts.size += len(piece)
+            self._check(counts.size)
             chars += len(text)
             width = max(width, (sys.getsizeof(text) - _STR_OVERHEAD) // (len(text) + 1))
             counts.preview += text[: max(0, PREVIEW_CHARS - len(counts.preview))]
@@ -110,16 +115,3 @@ class Blob:
             os.fsync(self._file.fileno())
             self._part.rename(self._root / digest)
         return digest
-
-
-@contextlib.contextmanager
-def storing(folder: Path) -> Iterator[None]:
-    """Turn a full disk into `StorageFull`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise StorageFull(
-            f"no room for the context in {folder}: {error.strerror}; free some or set --state-dir"
-        ) from None

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import io
 import json
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import msgspec
 
 from rlm_kernel.errors import ContextBinary, ContextEncoding, ContextError, ContextNotFound, ContextUnreadable
-from rlm_kernel.sandbox.blob import BinaryFound, Blob, NotUtf8, storing
-from rlm_kernel.sandbox.listing import NAMES_SAID, Entry, Listing, fingerprint, near, settled, some, unreadable
+from rlm_kernel.sandbox.blob import BinaryFound, Blob, NotUtf8
+from rlm_kernel.sandbox.listing import (
+    NAMES_SAID,
+    Entry,
+    Listing,
+    fingerprint,
+    near,
+    readable,
+    settled,
+    some,
+    unreadable,
+)
+from rlm_kernel.sandbox.reading import CHUNK, Bounds, Stop
+from rlm_kernel.storage import private_folder, storing
 from rlm_kernel.types import JSON
 
-CHUNK = 1024 * 1024
 NAMES_KEPT = 20
 SETTLE_SECONDS = 2.0
 """How long a file must have been left alone before its times tell one content from the next, as git has it."""
+STOP_SECONDS = 10.0
+"""How long a cancelled `put` waits for its reader, which stops within a piece unless the disk hangs."""
 
 _UNLINKABLE = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
 
@@ -59,93 +74,130 @@ class ContextStore:
     """Contexts in one folder (0700), each copied once while it is hashed and checked, in pieces of 1 MiB.
 
     Safe to use from many processes at once. A path that was stored before and has not changed since is not read again.
-    Every `put_` raises a `ContextError` for what can't be a context and `StorageFull` when the disk is full; then, and
-    when it is interrupted, nothing of it stays in the store. Old content is not collected.
+    Every way to put one raises a `ContextError` for what can't be a context, `ContextTooLarge` as soon as it is clear
+    that it has more than `max_bytes`, and `StorageFull` or `StorageError`; then, and when it is interrupted, nothing of
+    it stays in the store. Old content is not collected.
     """
 
     def __init__(self, root: Path, *, settle_seconds: float = SETTLE_SECONDS) -> None:
+        """Make the folder. Raise `StorageFull` or `StorageError`."""
         self._root = root
         self._settle_seconds = settle_seconds
         self._known = root / "known"
-        with storing(root):
-            self._known.mkdir(parents=True, exist_ok=True)
-            root.chmod(0o700)
+        private_folder(root)
+        private_folder(self._known)
 
-    def put_path(self, path: Path, *, skip_binary: bool = False) -> StoredContext:
+    async def put(
+        self, context: Path | JSON, *, skip_binary: bool = False, max_bytes: int | None = None
+    ) -> StoredContext:
+        """Store what is at a path, or a value, in a thread of its own; a pipe is waited for.
+
+        A cancel ends the reading and leaves nothing in the store.
+        """
+        stop = Stop()
+        if isinstance(context, Path):
+            work = partial(self.put_path, context, skip_binary=skip_binary, max_bytes=max_bytes, stop=stop)
+        else:
+            work = partial(self.put_value, context, max_bytes=max_bytes, stop=stop)
+        done = asyncio.get_running_loop().run_in_executor(None, work)
+        done.add_done_callback(stop.over)
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            if not done.done():
+                stop.set()
+                await asyncio.wait({done}, timeout=STOP_SECONDS)
+            raise
+
+    def put_path(
+        self, path: Path, *, skip_binary: bool = False, max_bytes: int | None = None, stop: Stop | None = None
+    ) -> StoredContext:
         """Store a file, a pipe, or a folder; `skip_binary` leaves out a folder's files that are not text."""
         try:
             seen = path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            raise ContextNotFound(f"there is no context at {path}{near(path)}") from None
+            raise ContextNotFound(f"there is no context at {readable(path)}{near(path)}") from None
         except OSError as error:
             raise unreadable(path, error) from None
+        bounds = Bounds(source=readable(path), max_bytes=max_bytes, stop=stop)
         if stat.S_ISDIR(seen.st_mode):
-            return self._put_folder(path, skip_binary=skip_binary)
+            return self._put_folder(path, bounds, skip_binary=skip_binary)
         if stat.S_ISREG(seen.st_mode):
-            return self._put_file(Entry.of("", path, seen))
+            return self._put_file(Entry.of("", path, seen), bounds)
         if stat.S_ISSOCK(seen.st_mode) or stat.S_ISBLK(seen.st_mode):
-            raise ContextUnreadable(f"the context {path} is neither a file nor a folder nor a pipe")
-        with _opened(path) as file:
-            return self.put_stream(file, source=str(path))
+            raise ContextUnreadable(f"the context {bounds.source} is neither a file nor a folder nor a pipe")
+        with bounds.opened(path) as file:
+            return self._put_stream(file, bounds)
 
-    def put_stream(self, file: BinaryIO, source: str = "stdin") -> StoredContext:
+    def put_stream(self, file: BinaryIO, source: str = "stdin", *, max_bytes: int | None = None) -> StoredContext:
         """Store what `file` gives until its end."""
-        with Blob(self._root) as blob:
-            try:
-                blob.add(_pieces(file, source))
-            except BinaryFound:
-                raise ContextBinary(f"the context {source} is binary; convert it to text first") from None
-            except NotUtf8 as error:
-                raise _not_utf8(source, error.offset, "convert it, for example with iconv -t UTF-8") from None
-            return self._commit(blob, "str", source)
+        return self._put_stream(file, Bounds(source=source, max_bytes=max_bytes))
 
-    def put_value(self, value: JSON) -> StoredContext:
+    def put_value(self, value: JSON, *, max_bytes: int | None = None, stop: Stop | None = None) -> StoredContext:
         """Store a `str` as it is, and anything else as JSON."""
         try:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise ContextError(f"the context is neither text nor a JSON value: {error}") from None
+        bounds = Bounds(source="value", max_bytes=max_bytes, stop=stop)
+        bounds.check(len(text))
         pieces = (text[start : start + CHUNK].encode() for start in range(0, len(text), CHUNK))
-        with Blob(self._root) as blob:
+        with Blob(self._root, bounds.check) as blob:
             try:
                 blob.add(pieces)
             except UnicodeEncodeError as error:
                 raise ContextEncoding(f"the context holds half a character: {error.object[error.start]!r}") from None
-            return self._commit(blob, "str" if isinstance(value, str) else "json", "value")
+            return self._commit(blob, "str" if isinstance(value, str) else "json", bounds.source)
 
     def link_into(self, stored: StoredContext, folder: Path) -> None:
         """Make the content appear in `folder` as `context`, and a folder's index as `context.json`, mode 0444.
 
-        The files are hard links, or copies where there can be none between the two places.
+        The files are hard links, or copies where there can be none between the two places. Raise `StorageFull` or
+        `StorageError`.
         """
-        if stored.index_path is not None:
-            _link(stored.index_path, folder / "context.json")
-        _link(stored.path, folder / "context")
+        with storing(folder):
+            if stored.index_path is not None:
+                _link(stored.index_path, folder / "context.json")
+            _link(stored.path, folder / "context")
 
-    def _put_file(self, entry: Entry) -> StoredContext:
-        key, source = fingerprint("str", [entry]), str(entry.path)
+    def _put_stream(self, file: BinaryIO | io.RawIOBase, bounds: Bounds) -> StoredContext:
+        with Blob(self._root, bounds.check) as blob:
+            try:
+                blob.add(bounds.pieces(file))
+            except BinaryFound:
+                raise ContextBinary(f"the context {bounds.source} is binary; convert it to text first") from None
+            except NotUtf8 as error:
+                raise _not_utf8(bounds.source, error.offset, "convert it, for example with iconv -t UTF-8") from None
+            return self._commit(blob, "str", bounds.source)
+
+    def _put_file(self, entry: Entry, bounds: Bounds) -> StoredContext:
+        bounds.check(entry.size)
+        key = fingerprint("str", [entry])
         if (known := self._recall(key)) is not None:
-            return replace(known, source=source)
+            return replace(known, source=bounds.source)
         quiet = settled([entry], self._settle_seconds)
-        with _opened(entry.path) as file:
-            stored = self.put_stream(file, source)
+        with bounds.opened(entry.path) as file:
+            stored = self._put_stream(file, bounds)
             unchanged = entry == Entry.of("", entry.path, os.fstat(file.fileno()))
         if quiet and unchanged:
             self._remember(key, stored)
         return stored
 
-    def _put_folder(self, folder: Path, *, skip_binary: bool) -> StoredContext:
-        listing = Listing(folder)
+    def _put_folder(self, folder: Path, bounds: Bounds, *, skip_binary: bool) -> StoredContext:
+        listing = Listing(folder, lambda: bounds.check(0))
         key = fingerprint(f"files {skip_binary} {listing.notes}", listing.entries)
         if (known := self._recall(key)) is not None:
-            return replace(known, source=str(folder))
+            bounds.check(known.size)
+            return replace(known, source=bounds.source)
         if not listing.entries:
-            raise ContextNotFound(f"the folder {folder} holds no files")
+            raise ContextNotFound(f"the folder {bounds.source} holds no files")
+        if not skip_binary:
+            bounds.check(sum(entry.size for entry in listing.entries))
         quiet = settled(listing.entries, self._settle_seconds)
-        with Blob(self._root) as blob:
-            reading = _Reading(blob, listing.entries, skip_binary=skip_binary)
+        with Blob(self._root, bounds.check) as blob:
+            reading = _Reading(blob, listing.entries, bounds, skip_binary=skip_binary)
             stored = replace(
-                self._commit(blob, "files", str(folder)),
+                self._commit(blob, "files", bounds.source),
                 files=len(reading.index),
                 names=tuple(name for name, _, _ in reading.index[:NAMES_KEPT]),
                 notes=(*listing.notes, *reading.notes),
@@ -187,23 +239,27 @@ class ContextStore:
             return None
 
     def _remember(self, key: str, stored: StoredContext) -> None:
-        """Note a fingerprint; where there is no room for it, the content is read again next time."""
-        handle, name = tempfile.mkstemp(dir=self._known)
-        part = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(msgspec.json.encode(stored, enc_hook=str))
-            part.rename(self._known / key)
-        except OSError:
-            part.unlink(missing_ok=True)
+        """Note a fingerprint; where that can't be, the content is read again next time."""
+        index = Path(stored.index_digest) if stored.index_digest is not None else None
+        note = msgspec.json.encode(replace(stored, path=Path(stored.digest), index_path=index), enc_hook=str)
+        with contextlib.suppress(OSError):
+            handle, name = tempfile.mkstemp(dir=self._known)
+            part = Path(name)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(note)
+                part.rename(self._known / key)
+            except OSError:
+                part.unlink(missing_ok=True)
 
 
 class _Reading:
     """All files of a folder, read into one blob; where each lies in it, and what was left out."""
 
-    def __init__(self, blob: Blob, entries: list[Entry], *, skip_binary: bool) -> None:
+    def __init__(self, blob: Blob, entries: list[Entry], bounds: Bounds, *, skip_binary: bool) -> None:
         self.index: list[tuple[str, int, int]] = []
         self.unchanged = True
+        self._bounds = bounds
         self._binary: list[str] = []
         self._skip_binary = skip_binary
         for entry in entries:
@@ -218,14 +274,14 @@ class _Reading:
 
     def _read(self, blob: Blob, entry: Entry) -> None:
         start = blob.counts.size
-        with _opened(entry.path) as file:
+        with self._bounds.opened(entry.path) as file:
             try:
-                blob.add(_pieces(file, str(entry.path)))
+                blob.add(self._bounds.pieces(file, entry.path))
                 self.index.append((entry.name, start, blob.counts.size - start))
             except NotUtf8 as error:
                 if not self._skip_binary:
                     hint = "convert it with iconv -t UTF-8, or leave such files out with --skip-binary"
-                    raise _not_utf8(str(entry.path), error.offset, hint) from None
+                    raise _not_utf8(readable(entry.path), error.offset, hint) from None
                 self._binary.append(entry.name)
             except BinaryFound:
                 self._binary.append(entry.name)
@@ -238,30 +294,6 @@ class _Reading:
         return ContextBinary(
             f"the folder holds binary files, among them {some(self._binary)}; leave them out with --skip-binary"
         )
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    try:
-        file = path.open("rb", buffering=0)
-    except OSError as error:
-        raise unreadable(path, error) from None
-    with file:
-        yield file
-
-
-def _pieces(file: BinaryIO, source: str) -> Iterator[bytes]:
-    """Read a file to its end. Raise `BinaryFound` at a NUL byte and `ContextUnreadable` when the reading fails."""
-    while True:
-        try:
-            piece = file.read(CHUNK)
-        except OSError as error:
-            raise unreadable(source, error) from None
-        if not piece:
-            return
-        if b"\0" in piece:
-            raise BinaryFound
-        yield piece
 
 
 def _not_utf8(source: str, offset: int, hint: str) -> ContextEncoding:
@@ -281,9 +313,8 @@ def _copy(source: Path, target: Path) -> None:
     """Copy under another name first, so that the guest never sees half of it."""
     part = target.with_name(f".{target.name}.part")
     try:
-        with storing(target.parent):
-            shutil.copyfile(source, part)
-            part.chmod(0o444)
-            part.rename(target)
+        shutil.copyfile(source, part)
+        part.chmod(0o444)
+        part.rename(target)
     finally:
         part.unlink(missing_ok=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import os
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -49,23 +51,30 @@ def settled(entries: list[Entry], seconds: float) -> bool:
 class Listing:
     """A folder's files, sorted by name as relative POSIX path, and notes on what is left out.
 
-    `.git` is left out, and so are links that lead out of the folder, links to folders and what is no file. Raise
-    `ContextUnreadable` for a sub-folder or file that can't be looked at.
+    `.git` is left out, and so are links that lead nowhere or out of the folder, links to folders and what is no file.
+    `check` is called for each folder and may raise. Raise `ContextUnreadable` for a sub-folder or file that can't be
+    looked at.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, check: Callable[[], None] | None = None) -> None:
         self.entries: list[Entry] = []
         self._folder = folder
         self._real = folder.resolve()
         self._links: list[str] = []
+        self._broken: list[str] = []
         self._special: list[str] = []
         for top, folders, names in os.walk(folder, onerror=_refuse):
+            if check is not None:
+                check()
             inside = Path(top)
             self._links += (self._name(inside / name) for name in folders if (inside / name).is_symlink())
             folders[:] = [name for name in folders if name != ".git"]
             for name in names:
                 self._add(inside / name)
         self.entries.sort()
+        for one, next_one in itertools.pairwise(self.entries):
+            if one.name == next_one.name:
+                raise ContextEncoding(f"the folder {folder} has two files of the name {one.name} as text; rename one")
 
     @property
     def notes(self) -> list[str]:
@@ -73,23 +82,26 @@ class Listing:
         notes = []
         if self._links:
             notes.append(f"links out of the folder, or to folders, were not followed: {some(sorted(self._links))}")
+        if self._broken:
+            notes.append(f"links that lead nowhere, so left out: {some(sorted(self._broken))}")
         if self._special:
             notes.append(f"neither files nor folders, so left out: {some(sorted(self._special))}")
         return notes
 
     def _name(self, path: Path) -> str:
-        name = path.relative_to(self._folder).as_posix()
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise ContextEncoding(f"the name of the file {name!r} is not UTF-8; rename it") from None
-        return name
+        return readable(path.relative_to(self._folder))
 
     def _add(self, path: Path) -> None:
         name = self._name(path)
-        if path.is_symlink() and not path.resolve().is_relative_to(self._real):
-            self._links.append(name)
-            return
+        if path.is_symlink():
+            try:
+                inside = path.resolve(strict=True).is_relative_to(self._real)
+            except (OSError, RuntimeError):  # a circle of links is a RuntimeError before Python 3.13
+                self._broken.append(name)
+                return
+            if not inside:
+                self._links.append(name)
+                return
         try:
             seen = path.stat()
         except OSError as error:
@@ -98,6 +110,11 @@ class Listing:
             self.entries.append(Entry.of(name, path, seen))
         else:
             self._special.append(name)
+
+
+def readable(path: Path) -> str:
+    r"""Return a path as text that can be encoded: bytes in it that are not UTF-8 become `\xff` and the like."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def some(names: list[str]) -> str:
@@ -111,18 +128,18 @@ def near(path: Path) -> str:
     parent = path.absolute().parent
     if not parent.is_dir():
         missing = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.parent.is_dir())
-        return f"; the folder {missing} does not exist"
+        return f"; the folder {readable(missing)} does not exist"
     try:
         close = difflib.get_close_matches(path.name, [entry.name for entry in parent.iterdir()], n=3)
     except OSError:
         return ""
-    return f"; did you mean {' or '.join(str(path.with_name(name)) for name in close)}?" if close else ""
+    return f"; did you mean {' or '.join(readable(path.with_name(name)) for name in close)}?" if close else ""
 
 
-def unreadable(path: Path | str, error: OSError) -> ContextUnreadable:
+def unreadable(path: Path, error: OSError) -> ContextUnreadable:
     """Return the error for a context that is there."""
-    return ContextUnreadable(f"can't read {path}: {error.strerror or error}; check its permissions")
+    return ContextUnreadable(f"can't read {readable(path)}: {error.strerror or error}; check its permissions")
 
 
 def _refuse(error: OSError) -> NoReturn:
-    raise unreadable(error.filename, error) from None
+    raise unreadable(Path(error.filename), error) from None

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_kernel.errors import RecordingError, StorageFull
+from rlm_kernel.errors import RecordingError, StorageError, StorageFull
 from rlm_kernel.events import AnyEvent, CellFinished, Notice, RunFinished, TurnStarted
 from rlm_kernel.recording import RecordingLog, Tee, new_run_id, read_events, run_folder
 from rlm_kernel.types import JSON, Usage
@@ -70,7 +70,7 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     """A second log of the same id is refused and leaves the first as it is."""
     with RecordingLog(tmp_path, RUN) as log:
         log.emit(TurnStarted(turn=1))
-        with pytest.raises(RecordingError, match="File exists"):
+        with pytest.raises(RecordingError, match="never used twice"):
             RecordingLog(tmp_path, RUN)
         assert events(log) == [TurnStarted(turn=1)]
 
@@ -96,7 +96,7 @@ def test_run_ids_sort_by_time_and_differ() -> None:
 def test_a_file_in_the_folders_place_is_a_clear_error(tmp_path: Path) -> None:
     """The error names the path and the way out."""
     (tmp_path / "state").write_text("")
-    with pytest.raises(RecordingError, match=r"state.*XDG_STATE_HOME"):
+    with pytest.raises(StorageError, match=r"state.*--state-dir"):
         RecordingLog(tmp_path / "state", RUN)
 
 

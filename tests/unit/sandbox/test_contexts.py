@@ -5,15 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
-import signal
 import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,39 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_kernel.errors import (
-    ContextBinary,
-    ContextEncoding,
-    ContextError,
-    ContextNotFound,
-    ContextUnreadable,
-    StorageFull,
-)
-from rlm_kernel.sandbox.contexts import CHUNK, ContextStore
+from rlm_kernel.errors import ContextBinary, ContextEncoding, ContextError, ContextNotFound, ContextUnreadable
+from rlm_kernel.sandbox.contexts import ContextStore
+from rlm_kernel.sandbox.reading import CHUNK
 from rlm_kernel.types import JSON
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ContextStore:
-    """Return an empty store."""
-    return ContextStore(tmp_path / "store")
-
-
-def contents(tmp_path: Path) -> list[str]:
-    """Return what lies in the store."""
-    return sorted(entry.name for entry in (tmp_path / "store").iterdir() if entry.name != "known")
-
-
-def trusting(tmp_path: Path) -> ContextStore:
-    """Return a store that trusts the times of files that were changed just now."""
-    return ContextStore(tmp_path / "store", settle_seconds=0)
-
-
-def written(path: Path, text: str | bytes) -> Path:
-    """Write a file and let the clock of the file system tick, so that the next change gets another time."""
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    time.sleep(0.02)
-    return path
+from tests.unit.sandbox.conftest import contents, trusting, written
 
 
 def test_a_file_is_stored_as_a_str_under_its_digest(store: ContextStore, tmp_path: Path) -> None:
@@ -110,57 +77,6 @@ def test_invalid_utf8_is_named_with_its_offset(store: ContextStore, tmp_path: Pa
     assert contents(tmp_path) == []
 
 
-def test_a_folder_is_one_blob_and_an_index(store: ContextStore, tmp_path: Path) -> None:
-    """Files lie in the blob sorted by their relative path; the index says where; `.git` is left out."""
-    folder = tmp_path / "folder"
-    for name, text in {"b.txt": "bé", "a/z.txt": "zz", "a.txt": "", ".git/config": "no", "a/.git/x": "no"}.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    stored = store.put_path(folder)
-    assert (stored.kind, stored.files, stored.names) == ("files", 3, ("a.txt", "a/z.txt", "b.txt"))
-    assert stored.path.read_text() == "zzbé"
-    assert stored.index_path is not None
-    assert json.loads(stored.index_path.read_text()) == {"files": [["a.txt", 0, 0], ["a/z.txt", 0, 2], ["b.txt", 2, 3]]}
-    assert stored.index_path.name == stored.index_digest
-    assert stored.notes == ()
-
-
-def test_links_are_followed_inside_the_folder_only(store: ContextStore, tmp_path: Path) -> None:
-    """A link to a file in the folder is that file; links out of it and to folders are named in a note."""
-    folder = tmp_path / "folder"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "real.txt").write_text("real")
-    (tmp_path / "secret.txt").write_text("secret")
-    (folder / "inner.txt").symlink_to("real.txt")
-    (folder / "outer.txt").symlink_to(tmp_path / "secret.txt")
-    (folder / "loop").symlink_to(folder)
-    os.mkfifo(folder / "pipe")
-    stored = store.put_path(folder)
-    assert stored.names == ("inner.txt", "real.txt")
-    assert "secret" not in stored.path.read_text()
-    assert stored.notes == (
-        "links out of the folder, or to folders, were not followed: loop, outer.txt",
-        "neither files nor folders, so left out: pipe",
-    )
-
-
-def test_binary_files_are_named_or_left_out(store: ContextStore, tmp_path: Path) -> None:
-    """Without `skip_binary` the first binary files are named; with it the others are whole and a note says so."""
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    for number in range(7):
-        (folder / f"bin{number}").write_bytes(b"x" * (CHUNK + 5) + b"\0")
-    (folder / "cafe.txt").write_bytes("café".encode("latin-1"))
-    (folder / "fine.txt").write_text("fine")
-    with pytest.raises(ContextBinary, match=r"bin0, bin1, bin2, bin3, bin4; leave them out with --skip-binary"):
-        store.put_path(folder)
-    assert contents(tmp_path) == []
-    stored = store.put_path(folder, skip_binary=True)
-    assert (stored.names, stored.path.read_text(), stored.chars) == (("fine.txt",), "fine", 4)
-    assert stored.digest == sha256(b"fine").hexdigest()
-    assert stored.notes == ("not text, so left out: bin0, bin1, bin2, bin3, bin4 and 3 more",)
-
-
 def test_a_binary_file_is_refused(store: ContextStore, tmp_path: Path) -> None:
     """A single binary file has no way to be left out."""
     (tmp_path / "a.bin").write_bytes(b"\0")
@@ -177,13 +93,6 @@ def test_a_missing_context_names_its_neighbours(store: ContextStore, tmp_path: P
         store.put_path(tmp_path / "nowhere" / "deep" / "a.txt")
     with pytest.raises(ContextNotFound, match="there is no context"):
         store.put_path(tmp_path / "notes.txt" / "inside")
-
-
-def test_a_folder_without_files_is_no_context(store: ContextStore, tmp_path: Path) -> None:
-    """An empty folder is a mistake, not an empty dict."""
-    (tmp_path / "empty" / ".git").mkdir(parents=True)
-    with pytest.raises(ContextNotFound, match="holds no files"):
-        store.put_path(tmp_path / "empty")
 
 
 def test_a_context_that_cannot_be_read_says_why(store: ContextStore, tmp_path: Path) -> None:
@@ -227,133 +136,6 @@ def test_values_are_text_or_json(store: ContextStore) -> None:
         store.put_value("a\ud800")
 
 
-@pytest.fixture
-def no_room() -> Iterator[None]:
-    """Let files of this process grow to 100 kB only: a write beyond fails as on a full disk or quota."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
-
-
-@pytest.mark.usefixtures("no_room")
-def test_a_full_disk_is_said_and_leaves_nothing(store: ContextStore, tmp_path: Path) -> None:
-    """The partial file is gone and the error tells what to do."""
-    with pytest.raises(StorageFull, match="free some or set --state-dir"):
-        store.put_value("x" * 200_000)
-    assert contents(tmp_path) == []
-
-
-def test_a_context_in_the_store_is_not_read_again(tmp_path: Path) -> None:
-    """40 MB put a second time take under 5 ms, with another process's store object too."""
-    path = written(tmp_path / "big.txt", b"0123456789 abcdef\n" * (40_000_000 // 18))
-    first = trusting(tmp_path).put_path(path)
-    again = trusting(tmp_path)
-    started = time.perf_counter()
-    second = again.put_path(path)
-    assert time.perf_counter() - started < 0.005
-    assert second == first
-
-
-def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
-    """A change that keeps the size and sets the old modification time back is still seen."""
-    store = trusting(tmp_path)
-    path = written(tmp_path / "a.txt", "one")
-    before = path.stat()
-    first = store.put_path(path)
-    path.write_text("two")
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert store.put_path(path).digest == sha256(b"two").hexdigest() != first.digest
-
-
-def test_a_file_changed_just_now_is_not_trusted(store: ContextStore, tmp_path: Path) -> None:
-    """Two writes within a clock tick look alike, so a young file's times are not remembered."""
-    store.put_path(written(tmp_path / "young.txt", "one"))
-    assert list((tmp_path / "store" / "known").iterdir()) == []
-
-
-def test_a_folder_is_remembered_too(tmp_path: Path) -> None:
-    """A folder's fingerprint covers every file's name and state, and the way it is stored."""
-    store = trusting(tmp_path)
-    (tmp_path / "folder").mkdir()
-    path = written(tmp_path / "folder" / "a.txt", "one")
-    first = store.put_path(tmp_path / "folder")
-    assert len(list((tmp_path / "store" / "known").iterdir())) == 1
-    assert store.put_path(tmp_path / "folder") == first
-    path.rename(tmp_path / "folder" / "b.txt")
-    assert store.put_path(tmp_path / "folder").names == ("b.txt",)
-
-
-def test_what_is_gone_or_damaged_is_stored_anew(tmp_path: Path) -> None:
-    """A fingerprint whose content was deleted or cut, or whose note is garbage, is not believed."""
-    store = trusting(tmp_path)
-    path = written(tmp_path / "a.txt", "some text")
-    stored = store.put_path(path)
-    stored.path.unlink()
-    assert store.put_path(path).path.read_text() == "some text"
-    stored.path.chmod(0o600)
-    os.truncate(stored.path, 0)
-    assert store.put_path(path).path.read_text() == "some text"
-    for note in (tmp_path / "store" / "known").iterdir():
-        note.write_text('{"digest": 1}')
-    assert store.put_path(path) == stored
-
-
-def test_linking_makes_a_second_name_for_the_same_bytes(store: ContextStore, tmp_path: Path) -> None:
-    """A session's folder holds hard links to the blob and the index."""
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "a.txt").write_text("x")
-    (tmp_path / "session").mkdir()
-    stored = store.put_path(tmp_path / "folder")
-    store.link_into(stored, tmp_path / "session")
-    assert stored.index_path is not None
-    assert (tmp_path / "session" / "context").samefile(stored.path)
-    assert (tmp_path / "session" / "context.json").samefile(stored.index_path)
-
-
-@pytest.mark.skipif(
-    not os.access("/dev/shm", os.W_OK) or Path("/dev/shm").stat().st_dev == Path("/tmp").stat().st_dev,
-    reason="needs a second file system",
-)
-def test_where_no_link_can_be_the_content_is_copied(store: ContextStore, tmp_path: Path) -> None:
-    """On another file system the session gets a read-only copy, and nothing else."""
-    stored = store.put_value("far away")
-    folder = Path("/dev/shm") / f"rlm-kernel-test-{os.getpid()}"
-    folder.mkdir()
-    try:
-        store.link_into(stored, folder)
-        assert [entry.name for entry in folder.iterdir()] == ["context"]
-        assert (folder / "context").read_text() == "far away"
-        assert stat.S_IMODE((folder / "context").stat().st_mode) == 0o444
-    finally:
-        (folder / "context").unlink(missing_ok=True)
-        folder.rmdir()
-
-
-def test_many_at_once_store_one_blob(store: ContextStore, tmp_path: Path) -> None:
-    """Equal content put at the same time ends as one whole file, without a trace of the others."""
-    text = "same text" * 100_000
-    with ThreadPoolExecutor(8) as pool:
-        digests = set(pool.map(lambda _: store.put_value(text).digest, range(16)))
-    assert contents(tmp_path) == sorted(digests) == [sha256(text.encode()).hexdigest()]
-
-
-def test_an_interrupted_put_leaves_nothing(store: ContextStore, tmp_path: Path) -> None:
-    """Ctrl-C while a pipe is read removes the part that was written."""
-
-    class Interrupted(io.RawIOBase):
-        def read(self, size: int = -1, /) -> bytes:
-            if contents(tmp_path) and next((tmp_path / "store").glob(".part-*")).stat().st_size:
-                raise KeyboardInterrupt
-            return b"some"
-
-    with pytest.raises(KeyboardInterrupt):
-        store.put_stream(Interrupted())  # type: ignore[arg-type]
-    assert contents(tmp_path) == []
-
-
 _MEASURE = """
 import pathlib, resource, sys
 from rlm_kernel.sandbox.contexts import ContextStore
@@ -370,3 +152,23 @@ def test_the_process_never_holds_a_copy(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _MEASURE, str(tmp_path / "store"), str(tmp_path / "big.txt")]
     kib = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert kib < 16 * 1024
+
+
+def test_a_path_that_is_not_utf8_is_a_path(tmp_path: Path) -> None:
+    """Such a file is stored, remembered and found again; messages about it can be printed."""
+    path = written(tmp_path / os.fsdecode(b"\xff.txt"), "text")
+    for _ in range(2):
+        assert trusting(tmp_path).put_path(path).source == f"{tmp_path}/\\xff.txt"
+    path.write_bytes(b"\0")
+    for missing in (path, tmp_path / os.fsdecode(b"\xff.tx")):
+        with pytest.raises(ContextError, match=r"\\xff\.tx") as caught:
+            trusting(tmp_path).put_path(missing)
+        str(caught.value).encode()
+
+
+def test_a_store_may_lie_at_a_path_that_is_not_utf8(tmp_path: Path) -> None:
+    """What it holds is found again."""
+    path = written(tmp_path / "a.txt", "text")
+    for _ in range(2):
+        store = ContextStore(tmp_path / os.fsdecode(b"\xff"), settle_seconds=0)
+        assert store.put_path(path).path.read_text() == "text"
