@@ -15,7 +15,7 @@ from rlm_kernel.cli import exits
 from rlm_kernel.cli.demo import QUESTION, demo_settings, judge, next_steps, write_text
 from rlm_kernel.cli.options import Output, chosen_output, output_options, settings_options
 from rlm_kernel.cli.outcome import write_answer, write_error, write_result_json, write_summary
-from rlm_kernel.cli.running import raise_on_sigterm, run_cancellable
+from rlm_kernel.cli.running import raise_on_signals, run_cancellable
 from rlm_kernel.config import Settings, resolve
 from rlm_kernel.errors import EmptyQuestion
 
@@ -83,8 +83,8 @@ def _stored(source: str, settings: Settings, *, skip_binary: bool) -> StoredCont
 
     store = ContextStore(settings.contexts_dir)
     if source == "-":
-        return store.put_stream(sys.stdin.buffer)
-    return store.put_path(Path(source), skip_binary=skip_binary)
+        return store.put_stream(sys.stdin.buffer, max_bytes=settings.memory)
+    return store.put_path(Path(source), skip_binary=skip_binary, max_bytes=settings.memory)
 
 
 def write(result: RunResult, output: Output) -> None:
@@ -146,7 +146,7 @@ def tag() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    raise_on_sigterm()
+    raise_on_signals()
     try:
         status = _status(given)
         sys.stdout.flush()

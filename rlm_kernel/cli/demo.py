@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rlm_kernel.config import Settings, resolve
 from rlm_kernel.errors import ConfigError
+from rlm_kernel.storage import private_folder, storing
 
 if TYPE_CHECKING:
     from rlm_kernel.assembly import RunResult
@@ -46,22 +47,26 @@ def demo_settings() -> Settings:
 def write_text(state_dir: Path) -> Path:
     """Write the standard library's source as one file, each part under a heading, unless it is there; return its path.
 
-    Raise `ConfigError` where this Python came without its source.
+    Raise `ConfigError` where this Python came without its source, `StorageFull` or `StorageError`.
     """
     path = state_dir / "demo" / f"python-{platform.python_version()}-library.txt"
-    if path.exists():
-        return path
+    with storing(path):
+        if path.exists():
+            return path
     library = Path(sysconfig.get_path("stdlib"))
     files = sorted(file for file in library.rglob("*.py") if _LEFT_OUT.isdisjoint(file.relative_to(library).parts))
     if not any(file.parent.name == "email" for file in files):
         raise ConfigError(f"the demo reads the source of Python's standard library, and {library} has none")
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    parts = ((file, file.read_text(encoding="utf-8", errors="replace").replace("\0", "")) for file in files)
+    text = "".join(f"=== {file.relative_to(library).as_posix()} ===\n{source}\n" for file, source in parts)
+    private_folder(path.parent)
     part = path.with_suffix(f".{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as target:
-        for file in files:
-            text = file.read_text(encoding="utf-8", errors="replace").replace("\0", "")
-            target.write(f"=== {file.relative_to(library).as_posix()} ===\n{text}\n")
-    part.rename(path)
+    with storing(path.parent):
+        try:
+            part.write_text(text, encoding="utf-8")
+            part.rename(path)
+        finally:
+            part.unlink(missing_ok=True)
     return path
 
 

@@ -9,6 +9,7 @@ UNEXPECTED = 1
 USAGE = 2
 PARTIAL = 41
 DEMO_WRONG = 50
+HUNG_UP = 129
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 TERMINATED = 143
@@ -19,6 +20,7 @@ BY_ERROR: dict[type[RlmKernelError], int] = {
     errors.UnknownModel: 4,
     errors.MissingKey: 5,
     errors.MissingExtra: 6,
+    errors.StorageError: 7,
     errors.ContextError: 10,
     errors.ContextNotFound: 11,
     errors.ContextUnreadable: 12,
@@ -55,6 +57,7 @@ OTHERS: dict[int, str] = {
     UNEXPECTED: "Something that this package did not expect; RLM_KERNEL_DEBUG=1 shows where.",
     PARTIAL: "The turns ran out; the answer is the best one so far.",
     DEMO_WRONG: "The demo's answer is wrong, or its sub-model did not work.",
+    HUNG_UP: "Ended by SIGHUP, as when the terminal is closed; everything was removed.",
     INTERRUPTED: "Interrupted with Ctrl-C; everything was removed.",
     BROKEN_PIPE: "Standard output was closed by its reader.",
     TERMINATED: "Ended by SIGTERM; everything was removed.",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -60,9 +62,9 @@ def write_error(error: BaseException, *, as_json: bool) -> int:
     if as_json:
         _write(json.dumps({"error": kind, "message": message, "exit_status": status}))
     else:
-        click.echo(f"rlm-kernel: {clean(message)}", err=True)
+        _say(f"rlm-kernel: {clean(message)}")
     if os.environ.get(DEBUG_VARIABLE) == "1":
-        traceback.print_exception(error)
+        _say(clean("".join(traceback.format_exception(error))))
     return status
 
 
@@ -77,7 +79,8 @@ def _described(error: BaseException) -> tuple[str, str, int]:
         case KeyboardInterrupt() | click.Abort():
             return "Interrupted", "interrupted", exits.INTERRUPTED
         case Terminated():
-            return kind, "ended by SIGTERM", exits.TERMINATED
+            status = exits.HUNG_UP if error.number is signal.SIGHUP else exits.TERMINATED
+            return kind, f"ended by {error.number.name}", status
     return (
         kind,
         f"an unexpected {kind}: {error}\nThis is a bug. Please report it with the output of the same command "
@@ -91,6 +94,15 @@ def _usage_message(error: click.ClickException) -> str:
     if isinstance(error, click.UsageError) and error.ctx is not None:
         return f"{message}\nTry '{error.ctx.command_path} --help'."
     return message
+
+
+def _say(text: str) -> None:
+    """Write to standard error, if it is still there: a terminal that was closed is no reason to lose the status."""
+    try:
+        click.echo(text, err=True)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
 
 
 def _write(text: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from rlm_kernel.cli.commands import cli
 from tests.unit.cli.conftest import RunCommand
 
 
@@ -115,20 +117,56 @@ def test_no_engine(text: str, script: str, tmp_path: Path) -> None:
     assert "no container engine answers at unix:///no/docker.sock" in ended.stderr
 
 
-def test_an_unexpected_error_asks_for_a_report(command: RunCommand, tmp_path: Path, script: str, text: str) -> None:
-    """Something nobody thought of (here a state folder that is a file) is one short message, with status 1."""
-    ended = command("run", "--model", script, "--context", text, "--state-dir", text, "why?")
+@pytest.mark.parametrize("place", ["{text}", "/proc/x", "/dev/null/x"])
+def test_a_state_folder_that_cannot_be_used(command: RunCommand, script: str, text: str, place: str) -> None:
+    """A file in its place, or a place where nothing can be made, is named with the option."""
+    ended = command("run", "--model", script, "--context", text, "--state-dir", place.format(text=text), "why?")
+    assert (ended.status, ended.out) == (7, "")
+    assert "choose another folder with --state-dir" in ended.err
+
+
+def test_a_context_larger_than_the_memory(command: RunCommand, script: str, tmp_path: Path) -> None:
+    """It is refused by its size, before it is read."""
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(2**40)
+    ended = command("run", "--model", script, "--context", str(tmp_path / "huge"), "why?")
+    assert (ended.status, "with --memory" in ended.err) == (15, True)
+
+
+def test_endless_input_is_refused(command: RunCommand, script: str) -> None:
+    """Standard input is refused as soon as it has more than the memory."""
+    ended = command("run", "--model", script, "--memory", "224m", "why?", stdin=b"x" * (225 * 2**20))
+    assert (ended.status, "stdin has 225.0 MiB or more" in ended.err) == (15, True)
+
+
+@pytest.fixture
+def bug() -> Iterator[str]:
+    """Give the name of a command with a bug."""
+
+    @cli.command("bug")
+    def fails() -> None:
+        raise ZeroDivisionError("\x1b[31mred")
+
+    yield "bug"
+    del cli.commands["bug"]
+
+
+def test_an_unexpected_error_asks_for_a_report(command: RunCommand, bug: str) -> None:
+    """Something nobody thought of is one short message, with status 1."""
+    ended = command(bug)
     assert ended.status == 1
+    assert "an unexpected ZeroDivisionError: red" in ended.err
     assert "RLM_KERNEL_DEBUG=1" in ended.err
     assert "Traceback" not in ended.err
 
 
-def test_debugging_shows_the_traceback(
-    command: RunCommand, monkeypatch: pytest.MonkeyPatch, script: str, text: str
-) -> None:
-    """With RLM_KERNEL_DEBUG=1 the same failure says where it happened."""
+def test_debugging_shows_the_traceback(command: RunCommand, monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
+    """With RLM_KERNEL_DEBUG=1 the same failure says where it happened, as clean as everything else."""
     monkeypatch.setenv("RLM_KERNEL_DEBUG", "1")
-    assert "Traceback" in command("run", "--model", script, "--context", text, "--state-dir", text, "why?").err
+    ended = command(bug)
+    assert "Traceback" in ended.err
+    assert "ZeroDivisionError: red" in ended.err
+    assert "\x1b" not in ended.err
 
 
 def test_without_a_command_the_help_is_shown(command: RunCommand) -> None:
