@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import docker.errors
 import pytest
 
 from rlm_kernel.errors import EngineTimeout, ImageMissing, SandboxError, SandboxRefused
 from rlm_kernel.events import SandboxStarted
+from rlm_kernel.sandbox.container import Container
 from rlm_kernel.sandbox.docker import DockerRuntime
-from rlm_kernel.sandbox.spec import Carrier
+from rlm_kernel.sandbox.spec import Carrier, SandboxSpec
 from rlm_kernel.session import Session
 from tests.docker.conftest import MIB, OpenSession
 from tests.support.engine_proxy import weakened_engine
@@ -259,3 +261,13 @@ async def test_a_container_that_never_calls_back(
                 pass
     finally:
         engine.remove_image(silent, force=True)
+
+
+def test_a_container_whose_id_was_never_told_is_removed(engine: docker.APIClient, sandbox_spec: SandboxSpec) -> None:
+    """A container that the engine made in a call that timed out is found by its label and removed."""
+    container = Container(sandbox_spec, "attach", None)
+    container.create(engine)
+    made, container.id = container.id, ""
+    container.remove(engine)
+    with pytest.raises(docker.errors.NotFound):
+        engine.inspect_container(made)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
 
+import docker
+import docker.errors
 import pytest
 
 import rlm_kernel
@@ -21,12 +24,14 @@ from rlm_kernel.events import (
     ContextStored,
     KernelReady,
     ModelRequested,
+    Notice,
     RunFinished,
     RunStarted,
     SandboxStarted,
     SubcallReplied,
 )
 from rlm_kernel.recording import EVENTS_FILE, read_events
+from tests.support.engine_proxy import weakened_engine
 from tests.support.sinks import Events
 
 
@@ -174,6 +179,21 @@ async def test_nothing_is_recorded_of_a_question_that_can_not_be(settings: Setti
     with pytest.raises(EmptyQuestion):
         await RLM(script(tmp_path, "x"), settings=settings).acompletion(" \n", "banana")
     assert not settings.runs_dir.exists()
+
+
+async def test_an_answer_survives_a_failing_removal(
+    settings: Settings, tmp_path: Path, engine: docker.APIClient
+) -> None:
+    """An answer that was paid for is given although the engine then fails to remove the container, which is said."""
+    events = Events()
+    async with weakened_engine(tmp_path / "engine", {"AutoRemove": True}, refuses="DELETE") as address:
+        failing = replace(settings, docker_host=address)
+        rlm = RLM(script(tmp_path, cell("FINAL(context)")), settings=failing, on_event=events)
+        result = await rlm.acompletion("What?", "text")
+    assert (result.answer, result.status) == ("text", "answered")
+    assert "not cleaned up" in events.of(Notice)[0].message
+    with contextlib.suppress(docker.errors.NotFound):
+        engine.remove_container(events.of(SandboxStarted)[0].container, force=True)
 
 
 def test_public_names_load_on_demand() -> None:

@@ -218,6 +218,20 @@ async def test_the_time_limit_holds(
         assert len(events.of(SubcallFailed)) == 1
 
 
+async def test_a_cell_can_be_stopped(open_test_session: OpenSession, carrier: Carrier, events: Events) -> None:
+    """`interrupt` stops the running cell and leaves its variables; without a cell it does nothing."""
+    async with open_test_session(carrier=carrier) as session:
+        session.interrupt()
+        await run(session, "kept = 1")
+        cell = asyncio.ensure_future(run(session, "print('on', flush=True)\nwhile True: pass"))
+        async with asyncio.timeout(10):
+            while not events.of(CellOutput):
+                await asyncio.sleep(0.05)
+        session.interrupt()
+        assert (await asyncio.wait_for(cell, 5)).status == "interrupted"
+        assert text(await run(session, "print(kept)")) == "1\n"
+
+
 @pytest.mark.parametrize(
     ("code", "ename"),
     [

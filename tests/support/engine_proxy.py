@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 ENGINE_SOCKET = "/var/run/docker.sock"
+REFUSAL = b'HTTP/1.1 500 Error\r\nContent-Type: application/json\r\nContent-Length: 21\r\n\r\n{"message": "broken"}'
 
 
 @asynccontextmanager
-async def weakened_engine(socket: Path, host_config: dict[str, Any]) -> AsyncIterator[str]:
-    """Serve at `socket`; each create request gets `host_config` over its own. Yield the address for DOCKER_HOST."""
+async def weakened_engine(socket: Path, host_config: dict[str, Any], *, refuses: str = "nothing") -> AsyncIterator[str]:
+    """Serve at `socket`; each create request gets `host_config` over its own. Yield the address for DOCKER_HOST.
+
+    Requests that begin with `refuses` are answered with an error and don't reach the engine.
+    """
     serving: set[asyncio.Task[Any]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -22,7 +26,11 @@ async def weakened_engine(socket: Path, host_config: dict[str, Any]) -> AsyncIte
             serving.add(task)
         engine_reader, engine_writer = await asyncio.open_unix_connection(ENGINE_SOCKET)
         try:
-            engine_writer.write(await _request(reader, host_config))
+            request = await _request(reader, host_config)
+            if request.startswith(refuses.encode()):
+                writer.write(REFUSAL)
+                return
+            engine_writer.write(request)
             while data := await engine_reader.read(65536):
                 writer.write(data)
                 await writer.drain()
