@@ -1,0 +1,121 @@
+"""Images whose first process is not the relay: whatever they say, or don't, the host ends with a typed error."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+
+import docker
+import pytest
+
+from rlm_kernel.errors import EngineTimeout, GuestProtocolError, KernelFailed, SandboxError, SandboxLost, SandboxRefused
+from rlm_kernel.guest.wire import HEADER, Channel
+from rlm_kernel.sandbox.spec import Carrier
+from tests.attacks.conftest import memory_bound, program, run
+from tests.docker.conftest import MIB, OpenSession
+from tests.support.guest import guest_and_endpoint
+
+LiarImage = Callable[[str], str]
+
+EXPECTED: dict[str, type[SandboxError] | tuple[type[SandboxError], ...]] = {
+    "nothing": EngineTimeout,
+    "end": (SandboxLost, EngineTimeout),
+    "http": GuestProtocolError,
+    "no json": GuestProtocolError,
+    "nested": GuestProtocolError,
+    "other type": GuestProtocolError,
+    "long frame": GuestProtocolError,
+    "long message": GuestProtocolError,
+    "flood": GuestProtocolError,
+    "tiny flood": GuestProtocolError,
+    "credits": GuestProtocolError,
+    "protocol": GuestProtocolError,
+    "protocol type": GuestProtocolError,
+    "root": SandboxRefused,
+    "no facts": GuestProtocolError,
+    "list of facts": GuestProtocolError,
+    "capabilities": (SandboxRefused, GuestProtocolError),
+    "negative": (SandboxRefused, GuestProtocolError),
+    "nan": GuestProtocolError,
+    "minus": (SandboxRefused, GuestProtocolError),
+    "escapes": SandboxRefused,
+    "huge generation": GuestProtocolError,
+    "huge length": GuestProtocolError,
+    "negative length": GuestProtocolError,
+    "long type": GuestProtocolError,
+    "bind failed": KernelFailed,
+    "died": (KernelFailed, GuestProtocolError),
+    "context": GuestProtocolError,
+    "sub-call": GuestProtocolError,
+}
+
+
+@pytest.fixture(scope="module")
+def liar(engine: docker.APIClient, image: str) -> Iterator[LiarImage]:
+    """A function that makes an image whose first process tells one lie."""
+    made: list[str] = []
+
+    def make(lie: str) -> str:
+        name = f"rlm-kernel-attack:{re.sub('[^a-z]', '-', lie)}"
+        entrypoint = json.dumps(["python3", "-S", "-P", "-c", program("liar"), lie])
+        replies = engine.build(
+            fileobj=io.BytesIO(f"FROM {image}\nENTRYPOINT {entrypoint}\n".encode()), tag=name, rm=True
+        )
+        assert b"Successfully built" in b"".join(replies)
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        engine.remove_image(name, force=True)
+
+
+OPEN = {
+    "nothing": "the deadline's TimeoutError is caught inside its own block, where it is still a CancelledError",
+    "capabilities": "int(value, 16) of a guest's text is not caught",
+    "negative": "a limit below 0 counts as one that holds",
+    "minus": "a limit below 0 counts as one that holds",
+    "huge generation": "the numbers of control messages have no bounds",
+    "huge length": "the numbers of control messages have no bounds",
+    "negative length": "the numbers of control messages have no bounds",
+}
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        pytest.param(lie, marks=[pytest.mark.xfail(strict=True, reason=OPEN[lie])] if lie in OPEN else [])
+        for lie in EXPECTED
+    ],
+)
+async def test_a_lie(open_test_session: OpenSession, liar: LiarImage, lie: str) -> None:
+    """Each lie, before the hello, in it or after it, is a typed error at once, and the host stays small."""
+    carrier: Carrier = "socket" if len(lie) % 2 else "attach"
+    async with memory_bound(100 * MIB):
+        started = time.monotonic()
+        with pytest.raises(EXPECTED[lie]) as error:
+            async with open_test_session(image=liar(lie), carrier=carrier, start_timeout=3) as session:
+                await run(session, "1")
+        assert time.monotonic() - started < 10
+        assert len(str(error.value)) < 10_000
+
+
+@pytest.mark.xfail(strict=True, reason="the endpoint reads on while what it has to write piles up")
+async def test_credits_that_nobody_reads() -> None:
+    """From a guest that sends for ever and reads nothing the host stops reading, as its credits would fill it."""
+    async with guest_and_endpoint() as (guest, endpoint):
+        endpoint.handle(Channel.CONTROL, endpoint.release)
+        pongs = frame(b'{"type":"pong","n":1}') * 1000
+        with pytest.raises(TimeoutError):  # noqa: PT012 - any of the writes may be the one that waits
+            for _ in range(300):
+                async with asyncio.timeout(1):
+                    await guest.raw(pongs)
+
+
+def frame(payload: bytes) -> bytes:
+    """Return a control frame."""
+    return HEADER.pack(len(payload), Channel.CONTROL, 0) + payload
