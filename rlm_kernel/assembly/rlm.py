@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from rlm_kernel import __version__
 from rlm_kernel.assembly.models import Models
-from rlm_kernel.config import Settings
+from rlm_kernel.config import Settings, resolve
 from rlm_kernel.controller import ContextSummary, Controller, ControllerLimits, Outcome
 from rlm_kernel.errors import BudgetExceeded, EmptyQuestion, RecordingError, SandboxError, StorageFull
 from rlm_kernel.events import (
@@ -35,7 +35,7 @@ from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
 from rlm_kernel.sandbox.docker import DockerRuntime
 from rlm_kernel.sandbox.image import image_tag
 from rlm_kernel.sandbox.spec import SandboxSpec
-from rlm_kernel.session import SessionSpec, open_session
+from rlm_kernel.session import SessionSpec, check_fits, open_session
 from rlm_kernel.types import JSON, Usage
 
 Context = StoredContext | Path | JSON
@@ -79,8 +79,12 @@ class RLM:
         settings: Settings | None = None,
         on_event: EventSink | None = None,
     ) -> None:
-        """`model` and `sub_model` go before those in `settings`; a sub-model not given is the root model."""
-        given = settings or Settings()
+        """`model` and `sub_model` go before those in `settings`; a sub-model not given is the root model.
+
+        Without `settings` the `RLM_KERNEL_` variables and the defaults count, as on the command line. Raise
+        `ConfigError`, or `StorageError` if the state folder can't be used.
+        """
+        given = settings or resolve()
         if model is not None:
             given = replace(given, model=model, sub_model=sub_model)
         elif sub_model is not None:
@@ -107,11 +111,13 @@ class RLM:
             raise EmptyQuestion("the question is empty: say what you want to know about the context")
         async with AsyncExitStack() as stack:
             models = await stack.enter_async_context(Models.open(self.settings))
-            stored = await asyncio.to_thread(self._stored, context)
+            if not isinstance(context, StoredContext):
+                context = await self._store.put(context, max_bytes=self.settings.memory)
+            check_fits(context, self.settings.memory)
             run_id = new_run_id()
             log = stack.enter_context(RecordingLog(self.settings.state_dir, run_id))
             sink: EventSink = Tee(log, self._on_event) if self._on_event else log
-            run = _Run(run_id, sink, models, stored, started)
+            run = _Run(run_id, sink, models, context, started)
             outcome = await run.record(self._answer(run, question), question, self.settings)
             return RunResult(
                 answer=outcome.answer,
@@ -159,15 +165,6 @@ class RLM:
         finally:
             await runtime.aclose()
         return outcome
-
-    def _stored(self, context: Context) -> StoredContext:
-        match context:
-            case StoredContext():
-                return context
-            case Path():
-                return self._store.put_path(context)
-            case _:
-                return self._store.put_value(context)
 
 
 @dataclass(slots=True)

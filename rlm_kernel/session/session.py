@@ -16,6 +16,7 @@ from rlm_kernel.kernel import BoundContext, CellResult, KernelClient
 from rlm_kernel.models.model import Model
 from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
 from rlm_kernel.sandbox.spec import Carrier, SandboxRuntime, SandboxSpec
+from rlm_kernel.storage import private_folder, storing
 
 MIB = 1024 * 1024
 KERNEL_MEMORY = 160 * MIB
@@ -68,7 +69,7 @@ async def open_session(
 
     Raise what `SandboxRuntime.open` and `KernelClient.start` raise, and `ContextTooLarge`.
     """
-    _check_size(spec)
+    check_fits(spec.context, spec.sandbox.memory)
     carrier = await runtime.carrier(spec.sandbox.carrier)
     with _session_folder(spec.sandbox.folder) as folder:
         if carrier == "socket":
@@ -99,15 +100,14 @@ async def open_session(
                 yield Session(kernel, bridge, spec.cell_timeout, ready)
 
 
-def _check_size(spec: SessionSpec) -> None:
-    """Refuse a context whose `str` would not fit, before anything is started."""
-    copies = 2 if spec.context.kind == "json" else 1
-    needed = KERNEL_MEMORY + copies * spec.context.decoded_size + spec.context.size
-    if needed > spec.sandbox.memory:
+def check_fits(context: StoredContext, memory: int) -> None:
+    """Raise `ContextTooLarge` for a context whose Python value would not fit into a sandbox of `memory` bytes."""
+    copies = 2 if context.kind == "json" else 1
+    needed = KERNEL_MEMORY + copies * context.decoded_size + context.size
+    if needed > memory:
         raise ContextTooLarge(
-            f"the context takes {spec.context.decoded_size / MIB:.0f} MiB as a Python value, and the session's memory "
-            f"of {spec.sandbox.memory / MIB:.0f} MiB is too small for it: allow {needed / MIB + 64:.0f} MiB or more "
-            "with --memory"
+            f"the context takes {context.decoded_size / MIB:.0f} MiB as a Python value, and the session's memory "
+            f"of {memory / MIB:.0f} MiB is too small for it: allow {needed / MIB + 64:.0f} MiB or more with --memory"
         )
 
 
@@ -132,12 +132,14 @@ def _bound(carrier: Carrier, context: StoredContext) -> BoundContext:
 @contextmanager
 def _session_folder(parent: Path) -> Iterator[Path]:
     """Make the folder that a guest sees, inside one that only this user can enter; remove both on exit."""
+    private_folder(parent)
     private = parent / secrets.token_hex(8)
-    private.mkdir(mode=0o700, parents=True)
     folder = private / "guest"
     try:
-        folder.mkdir()
-        folder.chmod(0o755)
+        with storing(private):
+            private.mkdir(mode=0o700)
+            folder.mkdir()
+            folder.chmod(0o755)
         yield folder
     finally:
-        shutil.rmtree(private)
+        shutil.rmtree(private, ignore_errors=True)
