@@ -124,7 +124,7 @@ class RLM:
                 status=outcome.status,
                 run=run_id,
                 recording=log.folder,
-                usage=models.meter.usage,
+                usage=dict(models.meter.usage),
                 seconds=time.monotonic() - started,
                 turns=outcome.turns,
             )
