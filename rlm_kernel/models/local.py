@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import os
 import secrets
+import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from rlm_kernel.errors import MissingExtra, ModelUnavailable, UnknownModel
+from rlm_kernel.errors import MissingExtra, ModelError, ModelUnavailable, UnknownModel
 from rlm_kernel.models.model import Completion, ModelRequest
 from rlm_kernel.models.openai import OpenAIModel
 from rlm_kernel.models.provider import Provider
@@ -58,7 +59,8 @@ def weights_file(name: str) -> Path:
 class LocalModel:
     """One local model and its server process, which starts with the first request, or `start`.
 
-    Replies are deterministic: temperature 0, a fixed seed. A server that died is started anew by the next request.
+    Replies are deterministic: temperature 0, a fixed seed. A server that died is started anew by the next request; one
+    that could not start is not tried again.
     The process ends with `aclose`, and with this one, however this one ends.
     """
 
@@ -70,6 +72,7 @@ class LocalModel:
         self._seconds = seconds
         self._lock = asyncio.Lock()
         self._server: _Server | None = None
+        self._why_not: str | None = None
 
     @property
     def name(self) -> str:
@@ -82,7 +85,10 @@ class LocalModel:
         return self._weights.slots
 
     async def start(self) -> None:
-        """Load the model unless its server runs. Raise `ModelUnavailable`; a cancel leaves no process."""
+        """Load the model unless its server runs.
+
+        Raise `ModelUnavailable` if that may go well another time, else `ModelError`; a cancel leaves no process.
+        """
         await self._running()
 
     async def complete(self, request: ModelRequest) -> Completion:
@@ -99,8 +105,16 @@ class LocalModel:
         async with self._lock:
             if self._server is not None and self._server.process.returncode is not None:
                 await self._end()
+            if self._why_not is not None:
+                raise ModelError(self._why_not)
             if self._server is None:
-                self._server = await self._start()
+                try:
+                    self._server = await self._start()
+                except ModelUnavailable:
+                    raise
+                except ModelError as error:
+                    self._why_not = str(error)
+                    raise
             return self._server
 
     async def _start(self) -> _Server:
@@ -152,25 +166,40 @@ async def _serve(name: str, settings: dict[str, str | int]) -> AsyncIterator[tup
             start_new_session=True,  # a Ctrl-C in the terminal is for the parent, which then ends the server
         )
         try:
-            yield process, await _address(process, settings)
-        except EOFError:
-            log.seek(0)
-            said = log.read()[-500:].decode(errors="replace").strip()
-            raise ModelUnavailable(f"{name}: its server did not start: {said}; is there memory enough?") from None
+            address = await _address(process, settings)
+            if not address:
+                log.seek(0)
+                said = log.read().decode(errors="replace").strip().splitlines()
+                raise _not_started(name, process.returncode, said[-1][:500] if said else "no word from it")
+            yield process, address
         finally:
             await _stop(process)
 
 
 async def _address(process: Process, settings: dict[str, str | int]) -> str:
-    """Hand the server its settings and return the address that it bound. Raise `EOFError` if it gives none in time."""
+    """Hand the server its settings and return the address that it bound; nothing if it ended or took too long."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(msgspec.json.encode(settings) + b"\n")
     with suppress(TimeoutError):
         async with asyncio.timeout(START_SECONDS):
-            if line := await process.stdout.readline():
-                return line.decode().strip()
-    raise EOFError
+            line = await process.stdout.readline()
+            if not line:
+                await process.wait()
+            return line.decode().strip()
+    return ""
+
+
+def _not_started(name: str, status: int | None, said: str) -> ModelError:
+    """Return the error for a server that gave no address; `status` None means that it took too long."""
+    if status is None:
+        return ModelUnavailable(f"{name}: its server did not start within {START_SECONDS:g} s: {said}; try again later")
+    if status == -signal.SIGKILL:
+        return ModelUnavailable(f"{name}: its server was killed as it started; is there memory enough?")
+    return ModelError(
+        f"{name}: its server can't start: {said} (status {status}); install its packages anew, "
+        "for example with `make clean setup`, or use another model"
+    )
 
 
 async def _stop(process: Process) -> None:

@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 
-from rlm_kernel.errors import MissingExtra, UnknownModel
+from rlm_kernel.errors import MissingExtra, ModelError, ModelUnavailable, UnknownModel
 from rlm_kernel.models import local
 from rlm_kernel.models.local import LocalModel, Weights, weights_file
 from rlm_kernel.models.model import ModelRequest
@@ -85,6 +88,56 @@ def test_a_killed_parent_takes_the_server_along() -> None:
         os.kill(parent.pid, signal.SIGKILL)
         _, alive = psutil.wait_procs(children, timeout=5)
         assert alive == []
+
+
+@pytest.fixture
+def broken_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let server programs find an xllamacpp whose shared library is missing; return the model to ask for."""
+    (tmp_path / "xllamacpp.py").write_text("import ctypes\nctypes.CDLL('libnowhere.so.1')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "smollm2"
+
+
+@pytest.fixture
+def corrupt_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Install weights that are none; return the model to ask for."""
+    (tmp_path / "corrupt_weights").mkdir()
+    (tmp_path / "corrupt_weights" / "model.gguf").write_bytes(b"GGUF" + b"\xff" * 1000)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    weights = Weights(package="corrupt_weights", distribution="corrupt-weights", slots=1, context=512)
+    monkeypatch.setitem(local.LOCAL_MODELS, "corrupt", weights)
+    return "corrupt"
+
+
+@pytest.mark.parametrize(("fixture", "said"), [("broken_library", "libnowhere"), ("corrupt_file", "Failed to init")])
+async def test_a_server_that_cannot_start_is_tried_once(
+    request: pytest.FixtureRequest, fixture: str, said: str
+) -> None:
+    """The error gives the reason and is not worth a retry; more requests fail with the same at once."""
+    waits: list[int] = []
+    ask = replace(ASK, on_retry=lambda attempt, error, wait: waits.append(attempt))
+    async with aclosing(LocalModel(request.getfixturevalue(fixture))) as model:
+        with pytest.raises(ModelError, match=rf"can't start.*{said}") as first:
+            await Retrying(model, RetryPolicy(first_wait=0.01)).complete(ask)
+        started = time.perf_counter()
+        with pytest.raises(ModelError) as second:
+            await model.complete(ask)
+        assert time.perf_counter() - started < 0.01
+    assert waits == []
+    assert str(second.value) == str(first.value)
+    assert servers() == []
+
+
+async def test_a_server_that_was_killed_as_it_started_may_be_tried_again() -> None:
+    """Memory may be there the next time."""
+    async with aclosing(LocalModel("smollm2")) as model, asyncio.timeout(60):
+        starting = asyncio.ensure_future(model.start())
+        while not (found := servers()):
+            await asyncio.sleep(0.01)
+        found[0].kill()
+        with pytest.raises(ModelUnavailable, match="memory"):
+            await starting
+        assert (await model.complete(ASK)).text
 
 
 def test_an_unknown_model_names_the_known() -> None:
