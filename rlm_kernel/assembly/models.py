@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from rlm_kernel.config import Settings, nearest
-from rlm_kernel.errors import MissingKey, UnknownModel
+from rlm_kernel.errors import ConfigError, MissingKey, UnknownModel
 from rlm_kernel.models.limits import Limited
 from rlm_kernel.models.metering import Meter, Metered, Tariff, free, published, unknown
 from rlm_kernel.models.model import Model
@@ -93,7 +93,8 @@ class OpenedModel:
 def open_model(spec: str, *, seconds: float = 120.0, env: Mapping[str, str] | None = None) -> OpenedModel:
     """Open the client of the model that `spec` names; `seconds` bounds one attempt. No connection is made yet.
 
-    Raise `UnknownModel`, `MissingKey`, `MissingExtra`, or `ConfigError` for a script that can't be read.
+    Raise `UnknownModel`, `MissingKey`, `MissingExtra`, or `ConfigError` for a script that can't be read and for a key
+    or an address in `env` that can't be one.
     """
     provider, model = _split(spec)
     # The SDKs take a second to import, so only the one that is needed is.
@@ -110,12 +111,14 @@ def open_model(spec: str, *, seconds: float = 120.0, env: Mapping[str, str] | No
 
 
 def _open_vendor(spec: str, vendor: Vendor, model: str, seconds: float, env: Mapping[str, str]) -> OpenedModel:
-    from rlm_kernel.models.provider import Provider  # noqa: PLC0415
+    from rlm_kernel.models.provider import Provider, is_address  # noqa: PLC0415
 
-    key = env.get(vendor.key_variable)
-    if vendor.needs_key and not key:
-        raise MissingKey(f"{spec} needs a key: set the environment variable {vendor.key_variable}")
-    base_url = env.get(vendor.url_variable) or vendor.base_url
+    key = _key(spec, vendor, env)
+    base_url = env.get(vendor.url_variable, "").strip() or vendor.base_url
+    if not is_address(base_url):
+        raise ConfigError(
+            f"{vendor.url_variable} holds no address of a server: write it in full, as {vendor.base_url}, or unset it"
+        )
     provider = Provider(
         name=spec,
         model=model,
@@ -134,6 +137,18 @@ def _open_vendor(spec: str, vendor: Vendor, model: str, seconds: float, env: Map
     from rlm_kernel.models.openai import OpenAIModel  # noqa: PLC0415
 
     return OpenedModel(OpenAIModel(provider), tariff)
+
+
+def _key(spec: str, vendor: Vendor, env: Mapping[str, str]) -> str | None:
+    """Return the vendor's key; None if there is none and none is needed. Raise `MissingKey`, `ConfigError`."""
+    key = env.get(vendor.key_variable, "").strip()
+    if not key and vendor.needs_key:
+        raise MissingKey(f"{spec} needs a key: set the environment variable {vendor.key_variable}")
+    if odd := next((character for character in key if not "!" <= character <= "~"), None):
+        raise ConfigError(
+            f"the key in {vendor.key_variable} holds {odd!r}, which no key has: copy it again, whole and by itself"
+        )
+    return key or None
 
 
 def _split(spec: str) -> tuple[str, str]:

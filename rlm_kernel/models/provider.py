@@ -32,6 +32,8 @@ TIMEOUT = httpx2.Timeout(None, connect=10.0)
 """A reply's one clock is ours, over the whole attempt: an HTTP client's read timeout starts anew with every byte."""
 
 _DETAIL_LIMIT = 500
+_SECRET_LENGTH = 8
+"""A shorter key is a placeholder such as `x`, and would be masked out of other words."""
 _PASSING = frozenset({408, 409})
 """Refusals for a moment's reason (a slow upload, a lock), which both SDKs repeat too."""
 _SILENT = {
@@ -112,10 +114,19 @@ class Provider:
 
     def _clean(self, text: str) -> str:
         """Return `text` on one line, cut, and without the key, which some servers echo."""
-        if self.api_key:
+        if self.api_key and len(self.api_key) >= _SECRET_LENGTH:
             text = text.replace(self.api_key, "***")
         text = " ".join(text.split())
         return text if len(text) <= _DETAIL_LIMIT else f"{text[:_DETAIL_LIMIT]}…"
+
+
+def is_address(text: str) -> bool:
+    """Tell whether `text` can be the address of an HTTP server."""
+    try:
+        url, port = httpx2.URL(text), urlsplit(text).port
+    except (httpx2.InvalidURL, ValueError):
+        return False
+    return url.scheme in {"http", "https"} and bool(url.host) and port != 0 and not set(text) & set(" \t")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -50,11 +50,57 @@ def test_a_wrong_name_says_what_is_right(spec: str, said: str) -> None:
         ("gemini", "GEMINI_API_KEY"),
     ],
 )
-@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("value", [None, "", " \t\n"])
 def test_a_missing_key_is_named(provider: str, variable: str, value: str | None) -> None:
     """A vendor that needs a key is refused without one, and the message names the variable."""
     with pytest.raises(MissingKey, match=variable):
         open_model(f"{provider}:m", env={} if value is None else {variable: value})
+
+
+@pytest.mark.parametrize("key", ["sk-abc…", "sk-abc def", "sk-abc\ndef", "ключ-1234", "sk\u200b-abc"])
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "ollama"])
+def test_a_key_that_cannot_be_sent_is_refused_at_once(provider: str, key: str) -> None:
+    """A key copied with an ellipsis, a gap or the like is refused by its variable's name, and is not shown."""
+    variable = f"{provider.upper()}_API_KEY"
+    with pytest.raises(ConfigError, match=f"{variable} holds '") as caught:
+        open_model(f"{provider}:m", env={variable: key})
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://[::1",
+        "localhost:8000/v1",
+        "http://",
+        "http:///v1",
+        "https://x:99999/v1",
+        "http://x:port/v1",
+        "http://x:0/v1",
+        "http://x…/v1",
+        "http://a b/v1",
+        "http://x/\x07v1",
+        "ftp://x/v1",
+        "user:password@x",
+    ],
+)
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "vllm"])
+def test_an_address_that_cannot_be_one_is_refused_at_once(provider: str, address: str) -> None:
+    """The message names the variable and shows an address, not the one that was given: that may hold a password."""
+    prefix = provider.upper()
+    with pytest.raises(ConfigError, match=f"{prefix}_BASE_URL holds no address.* as http") as caught:
+        open_model(f"{provider}:m", env={f"{prefix}_API_KEY": "key", f"{prefix}_BASE_URL": address})
+    assert "password" not in str(caught.value)
+
+
+async def test_white_space_around_a_key_and_an_address_is_dropped() -> None:
+    """What a file's last line or a careless paste adds does no harm; blank variables count as not set."""
+    async with ProviderServer().run() as server:
+        model = open_model("vllm:m", env={"VLLM_API_KEY": " key\n", "VLLM_BASE_URL": f" {server.url}/v1\n"}).model
+        await model.complete(ASK)
+        await model.aclose()
+    assert server.requests[0].headers["Authorization"] == "Bearer key"
+    await open_model("vllm:m", env={"VLLM_API_KEY": " ", "VLLM_BASE_URL": " "}).model.aclose()
 
 
 def test_a_missing_script_is_refused_at_once(tmp_path: Path) -> None:
