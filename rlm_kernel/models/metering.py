@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from typing import TypeAlias
 
 import genai_prices
@@ -74,18 +76,32 @@ def unknown(served_by: str, usage: Usage) -> float | None:
 def published(provider: str, model: str) -> Tariff:
     """Return the tariff of `model` by the prices that `provider` publishes, as the genai-prices package lists them."""
 
+    @cache
+    def listed(served_by: str) -> str | None:
+        return _first_listed(provider, served_by, model)
+
     def tariff(served_by: str, usage: Usage) -> float | None:
-        tokens = genai_prices.Usage(
-            input_tokens=usage.input_tokens,
-            cache_read_tokens=usage.cached_input_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-            output_tokens=usage.output_tokens,
-        )
-        for name in (served_by, model):
-            try:
-                return float(genai_prices.calc_price(tokens, name, provider_id=provider).total_price)
-            except LookupError:
-                continue
-        return None
+        name = listed(served_by)
+        if name is None:
+            return None
+        try:
+            tokens = genai_prices.Usage(
+                input_tokens=usage.input_tokens,
+                cache_read_tokens=usage.cached_input_tokens,
+                cache_write_tokens=usage.cache_write_tokens,
+                output_tokens=usage.output_tokens,
+            )
+            return float(genai_prices.calc_price(tokens, name, provider_id=provider).total_price)
+        except ValueError:  # counts that can't be, such as more cached tokens than tokens, are the provider's mistake
+            return None
 
     return tariff
+
+
+def _first_listed(provider: str, *names: str) -> str | None:
+    """Return the first name with a price. To find none takes as long as a price's whole calculation."""
+    for name in names:
+        with suppress(LookupError):
+            genai_prices.calc_price(genai_prices.Usage(), name, provider_id=provider)
+            return name
+    return None

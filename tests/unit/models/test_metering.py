@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from rlm_kernel.errors import ModelReplyInvalid, ModelUnavailable
@@ -46,6 +48,23 @@ async def test_an_unknown_price_is_never_zero() -> None:
     assert (first.usage.cost_usd, second.usage.cost_usd) == (0, None)
     assert meter.usage["fake:listed"].cost_usd is None
     assert meter.usage["fake:listed"].calls == 2
+
+
+@pytest.mark.parametrize(
+    "impossible", [Usage(input_tokens=10, cached_input_tokens=400), Usage(input_tokens=10, output_tokens=-1)]
+)
+def test_counts_that_cannot_be_have_no_price(impossible: Usage) -> None:
+    """A provider that counts wrongly makes the cost unknown, and no run fails for it."""
+    assert published("openai", "gpt-5")("gpt-5", impossible) is None
+
+
+def test_a_price_that_is_not_listed_is_looked_for_once() -> None:
+    """A thousand calls to a model without a price take no time; one search takes about 0.1 ms."""
+    tariff = published("openai", "no-such-model")
+    tariff("neither-this", USED)
+    started = time.perf_counter()
+    assert {tariff("neither-this", USED) for _ in range(1000)} == {None}
+    assert time.perf_counter() - started < 0.02
 
 
 async def test_a_failure_that_cost_something_is_counted() -> None:
