@@ -52,7 +52,7 @@ for number in range(10**9):
 }
 
 
-LONG = {"forks that leave", "memory, many", "pipes", "inodes", "watches"}
+LONG = {"files", "forks that leave", "memory, many", "pipes", "inodes", "watches"}
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ HARMLESS = [
 ]
 
 
-QUICK = {HARMLESS[number] for number in (0, 1, 3, 6, 8, 9, 10, 16, 19)}
+QUICK = {HARMLESS[number] for number in (0, 3, 8, 9, 19)}
 
 DUMB = [
     "ip = get_ipython(); ip.events.callbacks.clear()",

@@ -107,9 +107,9 @@ print("end")
         await assert_usable(session)
 
 
-async def test_giant_and_countless_messages(open_test_session: OpenSession, carrier: Carrier) -> None:
+async def test_giant_and_countless_messages(open_test_session: OpenSession) -> None:
     """Parts of 60 MB and 100,000 messages past the first cut are cut; the host stays small."""
-    async with memory_bound(200 * MIB), open_test_session(carrier=carrier) as session:
+    async with memory_bound(200 * MIB), open_test_session(carrier="attach") as session:
         code = f"""{SOCKETS}
 text = b'{{"name":"stdout","text":"'
 publish(parts(header("stream"), own(), text + b"x" * 60_000_000 + b'"}}'))

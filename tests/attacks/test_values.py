@@ -128,23 +128,25 @@ async def test_nesting_of_every_depth(open_test_session: OpenSession, log: Recor
         await survives(session, cells, log)
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "class R:\n    def __repr__(self):\n        while True: pass\nR()",
-        "class R:\n    def __str__(self):\n        while True: pass\nFINAL(R())",
-        "class R:\n    def _repr_mimebundle_(self, **_):\n        import time; time.sleep(60)\nR()",
-        "class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E",
-        "class A(dict):\n    def get(self, *a):\n        while True: pass\nanswer = A()",
-        "class R:\n    def __repr__(self):\n        import os; os._exit(1)\nR()",
-        "class R:\n    def __repr__(self):\n        import os; os.kill(os.getpid(), 9)\nR()",
-        "class R:\n    def __str__(self): return 'x' * 10**9\nFINAL(R())",
-        "FINAL('x' * 10**9)",
-        "FINAL(['x' * 10**6] * 1000)",
-        "class R:\n    def __repr__(self): return 'x' * 10**9\nR()",
-        "raise Exception('x' * 10**9)",
-    ],
-)
+MAKING = [
+    "class R:\n    def __str__(self):\n        while True: pass\nFINAL(R())",
+    "class A(dict):\n    def get(self, *a):\n        while True: pass\nanswer = A()",
+    "class R:\n    def __repr__(self):\n        import os; os._exit(1)\nR()",
+    "FINAL('x' * 10**9)",
+    "class R:\n    def __repr__(self): return 'x' * 10**9\nR()",
+    "raise Exception('x' * 10**9)",
+]
+MAKING_LONG = [
+    "class R:\n    def __repr__(self):\n        while True: pass\nR()",
+    "class R:\n    def _repr_mimebundle_(self, **_):\n        import time; time.sleep(60)\nR()",
+    "class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E",
+    "class R:\n    def __repr__(self):\n        import os; os.kill(os.getpid(), 9)\nR()",
+    "class R:\n    def __str__(self): return 'x' * 10**9\nFINAL(R())",
+    "FINAL(['x' * 10**6] * 1000)",
+]
+
+
+@pytest.mark.parametrize("code", [*MAKING, *(pytest.param(code, marks=pytest.mark.soak) for code in MAKING_LONG)])
 async def test_making_the_value_is_the_attack(open_test_session: OpenSession, code: str, events: Events) -> None:
     """Values that hang, kill or fill the memory while they are written out cost at most the kernel; the host stays
     small."""
