@@ -22,7 +22,11 @@ DEFAULT_SUB_MODEL = "openai:gpt-5-mini"
 
 Carrier = Literal["auto", "socket", "attach"]
 
-NOBODY = 65534
+LEAST_UID, MOST_UID = 1000, 65533
+"""Below are the system's users, above is nobody."""
+LEAST_MEMORY = 224 * 2**20
+"""A session without any context fits into this."""
+
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", re.IGNORECASE)
@@ -91,6 +95,12 @@ class Setting:
         """The environment variable."""
         return PREFIX + self.name.upper()
 
+    def shown(self, value: int | float) -> str:
+        """Return a number as one would write it."""
+        if self.parse is parse_size:
+            return f"{value // 2**20:.0f}m"
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
     def read(self, text: str, origin: str) -> object:
         """Return the value that `text` from `origin` means. Raise `ConfigError` naming the origin."""
         if self.optional and text.strip().lower() == "none":
@@ -129,7 +139,7 @@ class Settings:
     max_output_tokens: Annotated[
         int | None, Setting("Tokens that one reply may have.", "N", _whole, least=1, optional=True)
     ] = None
-    memory: Annotated[int, Setting("Memory of the container.", "SIZE", parse_size, least=128 * 2**20)] = 2**30
+    memory: Annotated[int, Setting("Memory of the container.", "SIZE", parse_size, least=LEAST_MEMORY)] = 2**30
     cpus: Annotated[float, Setting("CPUs of the container.", "N", _number, least=0.1, most=1024)] = 1.0
     pids: Annotated[int, Setting("Processes and threads in the container.", "N", _whole, least=32)] = 256
     nofile: Annotated[int, Setting("Open files of a process in the container.", "N", _whole, least=128)] = 1024
@@ -137,9 +147,18 @@ class Settings:
         int, Setting("Size of the container's /tmp, counted as its memory.", "SIZE", parse_size, least=2**20)
     ] = 64 * 2**20
     uid_first: Annotated[
-        int, Setting("First user id for containers; each session has one of its own.", "UID", _whole, least=1)
+        int,
+        Setting(
+            "First user id for containers; each session has one of its own.",
+            "UID",
+            _whole,
+            least=LEAST_UID,
+            most=MOST_UID,
+        ),
     ] = 40_000
-    uid_last: Annotated[int, Setting("Last user id for containers.", "UID", _whole, most=2**31 - 1)] = 49_999
+    uid_last: Annotated[int, Setting("Last user id for containers.", "UID", _whole, least=LEAST_UID, most=MOST_UID)] = (
+        49_999
+    )
     carrier: Annotated[
         Carrier, Setting("How host and guest are joined: auto, socket or attach.", "CARRIER", _carrier)
     ] = "auto"
@@ -165,8 +184,6 @@ class Settings:
             _check(setting, getattr(self, setting.name))
         if self.uid_last < self.uid_first:
             raise ConfigError(f"--uid-last {self.uid_last} is below --uid-first {self.uid_first}")
-        if self.uid_first <= NOBODY <= self.uid_last:
-            raise ConfigError(f"the user ids from --uid-first to --uid-last must leave out {NOBODY}, which is nobody's")
 
     @property
     def contexts_dir(self) -> Path:
@@ -205,9 +222,13 @@ def _check(setting: Setting, value: object) -> None:
             setting.read(value, setting.option)
     elif isinstance(value, int | float):
         if setting.least is not None and not value >= setting.least:
-            raise ConfigError(f"{setting.option} must be at least {setting.least:,}, not {value:,}")
+            raise ConfigError(
+                f"{setting.option} must be at least {setting.shown(setting.least)}, not {setting.shown(value)}"
+            )
         if setting.most is not None and value > setting.most:
-            raise ConfigError(f"{setting.option} must be at most {setting.most:,}, not {value:,}")
+            raise ConfigError(
+                f"{setting.option} must be at most {setting.shown(setting.most)}, not {setting.shown(value)}"
+            )
 
 
 def resolve(options: Mapping[str, str | None] | None = None, env: Mapping[str, str] | None = None) -> Settings:

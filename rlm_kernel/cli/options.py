@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from rlm_kernel.cli.progress import Progress, ProgressConsole
-from rlm_kernel.config import SETTINGS, Settings
+from rlm_kernel.config import SETTINGS, Setting, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,22 +17,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 def settings_options(command: F) -> F:
     """Give `command` one option for each setting, as text; `resolve` reads them."""
     for setting in reversed(SETTINGS):
-        default = default_text(setting.name)
+        default = default_text(setting)
         shown = f"{setting.help}  [default: {default}]" if default else setting.help
         command = click.option(setting.option, metavar=setting.metavar, help=shown)(command)
     return command
 
 
-def default_text(name: str) -> str:
+def default_text(setting: Setting) -> str:
     """Return a setting's default as one would write it; nothing where it is absent."""
-    if name == "state_dir":
+    if setting.name == "state_dir":
         return "$XDG_STATE_HOME/rlm_kernel"
-    value = getattr(Settings(), name)
+    value = getattr(Settings(), setting.name)
     if value is None:
         return ""
-    if name in {"memory", "tmp_size"}:
-        return f"{value // 2**20}m"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return value if isinstance(value, str) else setting.shown(value)
 
 
 @dataclass(frozen=True, slots=True)

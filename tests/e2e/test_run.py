@@ -120,7 +120,7 @@ def test_a_model_that_fails_has_its_own_status(program: Program, script: Script,
 def test_a_context_that_does_not_fit_is_refused(program: Program, script: Script, tmp_path: Path) -> None:
     """The message says how much memory would do."""
     (tmp_path / "big.txt").write_text("🙂" + "x" * 100_000_000)
-    arguments = ("--memory", "128m", "--context", str(tmp_path / "big.txt"), "why?")
+    arguments = ("--memory", "224m", "--context", str(tmp_path / "big.txt"), "why?")
     ended = program.run(*CLI, "--json", "--model", script("x = 1"), *arguments)
     assert (ended.status, ended.json["error"]) == (15, "ContextTooLarge")
 

@@ -6,8 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from rlm_kernel.config import DEFAULT_MODEL, DEFAULT_SUB_MODEL, SETTINGS, Settings, parse_duration, parse_size, resolve
+from rlm_kernel.config import (
+    DEFAULT_MODEL,
+    DEFAULT_SUB_MODEL,
+    LEAST_MEMORY,
+    SETTINGS,
+    Settings,
+    parse_duration,
+    parse_size,
+    resolve,
+)
 from rlm_kernel.errors import ConfigError
+from rlm_kernel.session.session import KERNEL_MEMORY
 
 
 @pytest.mark.parametrize(
@@ -66,17 +76,17 @@ def test_an_unknown_option_is_an_error_that_names_the_nearest_known_one() -> Non
     ("name", "text", "message"),
     [
         ("memory", "lots", "--memory: 'lots' is not a size"),
-        ("memory", "1m", "--memory must be at least 134,217,728, not 1,048,576"),
+        ("memory", "223m", "--memory must be at least 224m, not 223m"),
         ("max_turns", "0", "--max-turns must be at least 1"),
         ("max_turns", "two", "--max-turns: 'two' is not a whole number"),
         ("max_turns", "none", "--max-turns: 'none' is not a whole number"),
         ("cpus", "nan", "--cpus must be at least 0.1"),
-        ("cpus", "inf", "--cpus must be at most 1,024"),
+        ("cpus", "inf", "--cpus must be at most 1024, not inf"),
         ("carrier", "pigeon", "none of auto, socket, attach"),
         ("model", " ", "--model is empty"),
-        ("uid_first", "0", "--uid-first must be at least 1"),
+        ("uid_first", "999", "--uid-first must be at least 1000, not 999"),
         ("uid_last", "39999", "below --uid-first"),
-        ("uid_last", "65534", "nobody"),
+        ("uid_last", "65534", "--uid-last must be at most 65533, not 65534"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_its_options_name(name: str, text: str, message: str) -> None:
@@ -95,6 +105,12 @@ def test_settings_made_in_code_are_checked_too() -> None:
     """The API can't get past the checks of the command line."""
     with pytest.raises(ConfigError, match="--pids must be at least"):
         Settings(pids=1)
+
+
+def test_the_least_memory_leaves_room_for_a_session() -> None:
+    """What the settings allow is more than a kernel without a context needs, so no session starts in vain."""
+    assert LEAST_MEMORY > KERNEL_MEMORY
+    assert Settings(memory=LEAST_MEMORY).memory == LEAST_MEMORY
 
 
 def test_none_lifts_an_optional_limit_and_nothing_else() -> None:
