@@ -37,8 +37,8 @@ check: venv  ## Check format, lint, types, layers and tests; PYTEST_ARGS goes to
 	$(BIN)/lint-imports
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-soak: setup  ## Run the long tests
-	$(BIN)/pytest -m soak $(PYTEST_ARGS)
+soak: setup  ## Run the long tests and show what they measured
+	$(BIN)/pytest -m soak -rP tests/soak $(PYTEST_ARGS)
 
 bench: setup  ## Measure speed, each against its baseline in the same run
 	$(BIN)/python -m benchmarks

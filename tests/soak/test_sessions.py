@@ -1,0 +1,69 @@
+"""Hundreds of sessions one after another."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import NamedTuple
+
+import docker
+import psutil
+import pytest
+
+from rlm_kernel.sandbox.container import LABEL, owner
+from rlm_kernel.sandbox.spec import Carrier
+from tests.docker.conftest import MIB, OpenSession
+from tests.soak.conftest import Counted
+from tests.support.fakes import FakeModel
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
+
+SESSIONS = 300
+WARM_UP = 30
+CELL = "print(llm_query('how many?'), len(context)); FINAL(len(context))"
+
+
+class Held(NamedTuple):
+    """What this process holds, and what the engine holds for it."""
+
+    memory: int
+    descriptors: int
+    threads: int
+    mounts: int
+    containers: int
+
+
+def held(engine: docker.APIClient) -> Held:
+    """Count everything after a collection."""
+    gc.collect()
+    process = psutil.Process()
+    return Held(
+        memory=process.memory_full_info().uss,
+        descriptors=process.num_fds(),
+        threads=process.num_threads(),
+        mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
+        containers=len(engine.containers(all=True, filters={"label": [f"{LABEL}.owner={owner()}"]})),
+    )
+
+
+async def test_sessions_leave_nothing(
+    open_test_session: OpenSession, engine: docker.APIClient, events: Counted
+) -> None:
+    """After hundreds of sessions on both carriers this process holds no more than after the first few."""
+    carriers: tuple[Carrier, Carrier] = ("socket", "attach")
+    warm = held(engine)
+    for number in range(WARM_UP + SESSIONS):
+        if number == WARM_UP:
+            warm = held(engine)
+        async with open_test_session(
+            f"text {number}" * 1000, models={None: FakeModel(["many"])}, carrier=carriers[number % 2]
+        ) as session:
+            result = await session.run_cell(CELL, turn=1)
+            assert result.final is not None
+    after = held(engine)
+    print(f"after {WARM_UP}: {warm}\nafter {SESSIONS} more: {after}")
+    assert events.count["SubcallReplied"] == WARM_UP + SESSIONS
+    assert after.containers == 0
+    assert after.descriptors <= warm.descriptors + 2
+    assert after.threads <= warm.threads
+    assert after.memory <= warm.memory + 4 * MIB
