@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # See to it that a container engine answers: the one that DOCKER_HOST or the Docker context names, else one on this
-# machine, installed from Debian or Ubuntu if need be. DOCKERD_ARGS adds options to a dockerd that is started here.
+# machine, installed from Debian or Ubuntu if need be. DOCKERD_ARGS adds options to a dockerd that is started here, and
+# DOCKERD_LOG names its log.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-LOG=/var/log/rlm-kernel-dockerd.log
+LOG=${DOCKERD_LOG:-/var/log/rlm-kernel-dockerd.log}
 
 # Ask through the code that the program uses later: contexts, TLS and a missing docker command included.
 answers() {

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -178,6 +178,33 @@ def test_macos_is_told_what_to_start(run: Run, checkout: Path, tools: Path) -> N
     result = run("engine.sh")
     assert result.returncode == 1
     assert result.stderr.startswith("error: no container engine answers: start Docker Desktop")
+
+
+@pytest.fixture
+def living_dockerd(tmp_path: Path) -> Iterator[None]:
+    """A process that is called dockerd."""
+    sleep = shutil.which("sleep")
+    assert sleep
+    shutil.copy(sleep, tmp_path / "dockerd")
+    with subprocess.Popen([tmp_path / "dockerd", "60"]) as process:
+        yield
+        process.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="engines are started on Linux only")
+@pytest.mark.usefixtures("living_dockerd")
+def test_bridge_of_a_living_engine_is_not_deleted(run: Run, checkout: Path, tools: Path, tmp_path: Path) -> None:
+    """A dockerd that fails is not tried without a bridge while another one lives, as that would delete its bridge."""
+    name_dead_engine(checkout)
+    add_apt(tools, tmp_path / "apt.log", status=0)
+    write_program(tools / "dockerd", f'echo "started $*" >>{tmp_path}/calls; exit 1')
+    for name in ("setsid", "tail"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    result = run("engine.sh", DOCKERD_ARGS="--debug", DOCKERD_LOG=str(tmp_path / "log"))
+    assert result.returncode == 1
+    assert "the engine does not start" in result.stderr
+    if not Path("/run/systemd/system").exists():
+        assert (tmp_path / "calls").read_text() == "started --debug\n"
 
 
 def test_password_is_not_waited_for(run: Run, tools: Path, tmp_path: Path) -> None:
