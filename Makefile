@@ -38,7 +38,7 @@ check: venv  ## Check format, lint, types, layers and tests; PYTEST_ARGS goes to
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 soak: setup  ## Run the long tests and show what they measured
-	$(BIN)/pytest -m soak -rP tests/soak $(PYTEST_ARGS)
+	$(BIN)/pytest -m soak -rP $(PYTEST_ARGS)
 
 bench: setup  ## Measure speed, each against its baseline in the same run
 	$(BIN)/python -m benchmarks
