@@ -186,7 +186,7 @@ class CellFinished(Event, frozen=True, kw_only=True):
 
 
 class SubcallRequested(Event, frozen=True, kw_only=True):
-    """A cell asked a sub-model and the host took the call. `asked` is the model the cell named, None for the default."""
+    """A cell asked a sub-model and the host took the call. `asked` is the model the cell named, None if it did not."""
 
     call: str
     cell: int

@@ -137,6 +137,7 @@ class RLM:
             context=run.context,
             models={None: run.models.sub, run.models.sub.name: run.models.sub},
             cell_timeout=settings.cell_timeout,
+            parallel_subcalls=settings.max_parallel_subcalls,
             max_output_tokens=settings.max_output_tokens,
         )
         limits = ControllerLimits(

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import msgspec
@@ -51,14 +51,22 @@ class Bridge:
     """Answers sub-calls with `models`: the allow-list by name, None being the default.
 
     Use as an async context manager; leaving it cancels what is in flight, at the provider too. A sub-call is taken
-    only while a cell runs (`open_for`) and ends with it. At most `MAX_IN_FLIGHT` are under way; others wait, and their
-    bytes count against the stream's window. Nothing in a guest's message can change which models, limits or keys
-    apply, and no error text from a provider, which may name hosts or paths, goes into the container.
+    only while a cell runs (`open_for`) and ends with it. At most `parallel` are with a model or have an answer that the
+    guest has not read, `MAX_IN_FLIGHT` are taken; others wait, and their bytes count against the stream's window.
+    Nothing in a guest's message can change which models, limits or keys apply, and no error text from a provider, which
+    may name hosts or paths, goes into the container.
     """
 
     def __init__(
-        self, endpoint: Endpoint, models: Mapping[str | None, Model], sink: EventSink, max_output_tokens: int | None
+        self,
+        endpoint: Endpoint,
+        models: Mapping[str | None, Model],
+        sink: EventSink,
+        *,
+        parallel: int,
+        max_output_tokens: int | None = None,
     ) -> None:
+        self._parallel = asyncio.Semaphore(parallel)
         self._endpoint = endpoint
         self._models = models
         self._sink = sink
@@ -184,30 +192,33 @@ class Bridge:
                 )
             )
 
-        try:
-            completion = await model.complete(
-                ModelRequest(
-                    messages=(Message(role="user", content=request.prompt),),
-                    max_output_tokens=self._max_output_tokens,
-                    on_retry=on_retry,
+        async with self._parallel:
+            try:
+                completion = await model.complete(
+                    ModelRequest(
+                        messages=(Message(role="user", content=request.prompt),),
+                        max_output_tokens=self._max_output_tokens,
+                        on_retry=on_retry,
+                    )
+                )
+            except Exception as error:  # noqa: BLE001 - a sub-call's failure, a bug included, must not end the session
+                self._failed(call, request.id, error, started)
+                return
+            self._record(
+                SubcallReplied(
+                    call=call,
+                    text=completion.text,
+                    finish_reason=completion.finish_reason,
+                    usage=completion.usage,
+                    seconds=time.monotonic() - started,
+                    attempts=completion.attempts,
+                    served_by=completion.served_by,
+                    reply_id=completion.reply_id,
                 )
             )
-        except Exception as error:  # noqa: BLE001 - one sub-call's failure, a bug included, must not end the session
-            self._failed(call, request.id, error, started)
-            return
-        self._record(
-            SubcallReplied(
-                call=call,
-                text=completion.text,
-                finish_reason=completion.finish_reason,
-                usage=completion.usage,
-                seconds=time.monotonic() - started,
-                attempts=completion.attempts,
-                served_by=completion.served_by,
-                reply_id=completion.reply_id,
-            )
-        )
-        self._reply(request.id, {"text": completion.text})
+            self._reply(request.id, {"text": completion.text})
+            with suppress(asyncio.CancelledError, RlmKernelError):  # answered, whatever comes now
+                await self._endpoint.sent(Channel.SUBCALL)
 
     def _failed(self, call: str, request_id: int, error: BaseException, started: float) -> None:
         code, public = _told(error)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import singledispatchmethod
 from types import TracebackType
 from typing import Self
@@ -52,21 +54,34 @@ class Progress:
     def __enter__(self) -> Self:
         if self._console.is_terminal:
             live = Live(console=self._console, get_renderable=self._status, refresh_per_second=8, transient=True)
-            live.start()
-            self._live = live
+            with self._silent_without_terminal():
+                live.start()
+                self._live = live
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._live is not None:
-            self._live.stop()
+            with self._silent_without_terminal():
+                self._live.stop()
 
     def emit(self, event: ev.AnyEvent) -> None:
         """Show `event`."""
-        if isinstance(event, ev.TurnStarted | ev.RunFinished) and self._view.turn is not None:
-            self._line(turn_line(self._view.turn, self._view.elapsed))
-            self._view.turn = None
-        self._view.take(event)
-        self._show(event)
+        with self._silent_without_terminal():
+            if isinstance(event, ev.TurnStarted | ev.RunFinished) and self._view.turn is not None:
+                self._line(turn_line(self._view.turn, self._view.elapsed))
+                self._view.turn = None
+            self._view.take(event)
+            self._show(event)
+
+    @contextmanager
+    def _silent_without_terminal(self) -> Iterator[None]:
+        """Fall silent when the terminal was closed: the run that is to end for it must be able to."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            self._console.on_broken_pipe()
 
     def _status(self) -> Text:
         frame = self._spinner.render(self._console.get_time())

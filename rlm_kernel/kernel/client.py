@@ -19,16 +19,16 @@ from rlm_kernel.events import (
     CellStarted,
     CellStatus,
     EventSink,
-    KernelReady,
     KernelLost,
+    KernelReady,
 )
 from rlm_kernel.guest.wire import FRAME_LIMIT, Channel, Message
 from rlm_kernel.kernel.messages import (
     CELL_MIME,
     BindFailed,
-    ClearContent,
     CellEnd,
     CellEndBundle,
+    ClearContent,
     ControlMessage,
     Cut,
     Envelope,
@@ -49,6 +49,8 @@ START_DEADLINE = 60.0
 SILENCE = 1.0
 """Seconds without a message after which a cell ends on one of its two signs, the reply and the idle status."""
 INTERRUPT_DEADLINE = 1.5
+MAX_SILENT = 2
+"""Cells in a row that end without a reply, after which the kernel counts as broken; an interrupt may cost one reply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,7 @@ class KernelClient:
         self._running: _Running | None = None
         self._earlier: dict[str, _Running] = {}
         self._generation = 0
+        self._silent = 0
         self._names: list[str] = []
         self._dead: KernelDied | None = None
         """The kernel's end while no cell ran; the next cell reports it."""
@@ -155,7 +158,9 @@ class KernelClient:
         finally:
             self._running = None
             self._earlier[msg_id] = running
-        lost = await self._replace(running) if not running.ended.done() or running.died else None
+        self._silent = 0 if running.reply is not None else self._silent + 1
+        unusable = not running.ended.done() or running.died or self._silent == MAX_SILENT
+        lost = await self._replace(running) if unusable else None
         end = _cell_end(running)
         if end.names:
             self._names = list(end.names)
@@ -170,7 +175,10 @@ class KernelClient:
             self._running.stopped.set_result(None)
 
     async def _end_of(self, running: _Running, limit: float, *also: asyncio.Future[None]) -> bool:
-        """Wait for the cell's end; False when `limit` seconds are over or `also` is done. Raise why the stream was lost."""
+        """Wait for the cell's end; False when `limit` seconds are over or `also` is done.
+
+        Raise why the stream was lost.
+        """
         ends: set[asyncio.Future[Any]] = {running.ended, self._endpoint.lost, *also}
         await asyncio.wait(ends, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         if self._endpoint.lost.done() and not running.ended.done():
@@ -179,9 +187,9 @@ class KernelClient:
 
     async def _replace(self, running: _Running) -> tuple[str, ...]:
         """Start a new kernel in the same container and return the names that are lost."""
-        lost, self._names = tuple(self._names), []
+        lost, self._names, self._silent = tuple(self._names), [], 0
         if running.died is None:
-            reason = "the cell did not stop when it was interrupted"
+            reason = "the kernel does not stop or reply any more"
         elif running.died.oom:
             reason = "the cell used up the sandbox's memory"
         else:
@@ -222,7 +230,7 @@ class KernelClient:
             case KernelDied():
                 self._on_died(content)
             case Cut() if (cell := self._cell(content.cell_msg_id)) is not None:
-                cell.outputs.cut += max(0, content.bytes)
+                cell.outputs.cut += content.bytes
 
     def _on_died(self, death: KernelDied) -> None:
         if not self._ready.done() and death.generation <= self._generation:
@@ -285,7 +293,8 @@ class KernelClient:
 
     async def _send_file(self, path: Path) -> None:
         for chunk in _chunks(path):
-            await self._endpoint.send_all(Channel.CONTEXT, chunk)
+            self._endpoint.send(Channel.CONTEXT, chunk)
+            await self._endpoint.sent(Channel.CONTEXT)
 
 
 def _cell_end(running: _Running) -> CellEnd:

@@ -20,6 +20,7 @@ CELL_END = "__import__('rlm_guest.names', fromlist=['names']).cell_end()"
 
 S = TypeVar("S")
 Name = Annotated[str, msgspec.Meta(max_length=200)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -90,7 +91,7 @@ class ReplyContent(msgspec.Struct, frozen=True):
 
     status: Literal["ok", "error", "aborted", "abort"]
     execution_count: int | None = None
-    rlm_cut: Annotated[int, msgspec.Meta(ge=0)] = 0
+    rlm_cut: Count = 0
     user_expressions: dict[str, msgspec.Raw] = {}
 
 
@@ -117,9 +118,9 @@ class CellEnd(msgspec.Struct, frozen=True):
 class KernelReadyMessage(msgspec.Struct, frozen=True, tag="kernel_ready"):
     """The kernel answers and `context` is bound."""
 
-    generation: int
+    generation: Count
     context_type: Name
-    context_length: int
+    context_length: Count
 
 
 class BindFailed(msgspec.Struct, frozen=True, tag="bind_failed"):
@@ -131,8 +132,8 @@ class BindFailed(msgspec.Struct, frozen=True, tag="bind_failed"):
 class KernelDied(msgspec.Struct, frozen=True, tag="kernel_died"):
     """The kernel process ended by itself; `code` is negative for a signal."""
 
-    generation: int
-    code: int
+    generation: Count
+    code: Annotated[int, msgspec.Meta(ge=-255, le=255)]
     oom: bool = False
 
 
@@ -140,14 +141,14 @@ class Cut(msgspec.Struct, frozen=True, tag="cut"):
     """The relay left out output of a cell."""
 
     cell_msg_id: Name
-    bytes: int
-    messages: int
+    bytes: Count
+    messages: Count
 
 
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """The answer to a ping."""
 
-    n: int
+    n: Count
 
 
 ControlMessage = KernelReadyMessage | BindFailed | KernelDied | Cut | Pong

@@ -93,7 +93,9 @@ class Bounds:
                 piece = file.read(CHUNK)
             except OSError as error:
                 raise unreadable(path or Path(self.source), error) from None
-            if piece is None:  # another reader of the same pipe was faster
+            if piece is None:  # nothing there yet: a standard input that does not block, or a faster reader beside us
+                if self.stop is None:
+                    select.select([file], [], [])
                 continue
             if not piece:
                 return

@@ -16,10 +16,14 @@ SECCOMP_FILTER = 2
 PAGE = 4096
 
 
+Capabilities = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{1,16}$")]
+Number = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class TmpfsSeen(msgspec.Struct, frozen=True):
     """One tmpfs mount: its size in bytes and its mount options."""
 
-    size_bytes: int | None
+    size_bytes: Number | None
     options: list[str]
 
 
@@ -30,23 +34,23 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     uid: int
     gid: int
     groups: list[int]
-    cap_eff: str | None
-    cap_prm: str | None
-    cap_inh: str | None
-    cap_bnd: str | None
-    cap_amb: str | None
+    cap_eff: Capabilities | None
+    cap_prm: Capabilities | None
+    cap_inh: Capabilities | None
+    cap_bnd: Capabilities | None
+    cap_amb: Capabilities | None
     no_new_privs: bool | None
-    seccomp: int | None
+    seccomp: Number | None
     rootfs_read_only: bool | None
     tmpfs: dict[str, TmpfsSeen]
-    pids_max: int | None
-    memory_max: int | None
-    memory_swap_max: int | None
-    cpu_max: float | None
-    swap_total: int | None = None
-    core: int | None = None
+    pids_max: Number | None
+    memory_max: Number | None
+    memory_swap_max: Number | None
+    cpu_max: Annotated[float, msgspec.Meta(gt=0)] | None
+    swap_total: Number | None = None
+    core: Number | None = None
     shared_read_only: bool | None = None
-    nofile: Annotated[list[int], msgspec.Meta(min_length=2)]
+    nofile: Annotated[list[Number], msgspec.Meta(min_length=2, max_length=2)]
     interfaces: list[str] | None
     python: str
 

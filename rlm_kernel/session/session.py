@@ -35,6 +35,7 @@ class SessionSpec:
     context: StoredContext
     models: Mapping[str | None, Model]
     cell_timeout: float
+    parallel_subcalls: int = 50
     max_output_tokens: int | None = None
 
 
@@ -96,7 +97,13 @@ async def open_session(
             )
             kernel = KernelClient(sandbox.endpoint, sink)
             ready = await kernel.start(_bound(carrier, spec.context))
-            async with Bridge(sandbox.endpoint, spec.models, sink, spec.max_output_tokens) as bridge:
+            async with Bridge(
+                sandbox.endpoint,
+                spec.models,
+                sink,
+                parallel=spec.parallel_subcalls,
+                max_output_tokens=spec.max_output_tokens,
+            ) as bridge:
                 yield Session(kernel, bridge, spec.cell_timeout, ready)
 
 

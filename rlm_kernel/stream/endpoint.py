@@ -63,9 +63,8 @@ class Endpoint(asyncio.Protocol):
         self._wire.send(channel, payload)
         self._flush_soon()
 
-    async def send_all(self, channel: Channel, payload: bytes) -> None:
-        """Send one message and return when it is on its way, for what is too much to queue. Raise `SandboxLost`."""
-        self.send(channel, payload)
+    async def sent(self, channel: Channel) -> None:
+        """Return when everything that was sent on `channel` is on its way. Raise why the stream was lost."""
         while self._wire.queued(channel):
             if self.lost.done():
                 raise self.lost.result()
@@ -93,6 +92,15 @@ class Endpoint(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._flush()
+
+    def pause_writing(self) -> None:
+        # What is read makes something to write, its credits at least: who reads nothing may not go on sending.
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -60,9 +60,6 @@ async def test_what_a_cell_replaces(open_test_session: OpenSession, code: str) -
         assert printed(await run(session, "print(llm_query('x'))")) == "answer\n"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a kernel that never replies any more is not replaced; each cell ends on its idle status"
-)
 @pytest.mark.parametrize("code", [DUMB[0], *(pytest.param(code, marks=pytest.mark.soak) for code in DUMB[1:])])
 async def test_a_kernel_that_never_replies_again(open_test_session: OpenSession, code: str) -> None:
     """A kernel whose cells end without a reply is replaced after a few of them."""

@@ -58,7 +58,6 @@ async def test_many_large_prompts(open_test_session: OpenSession, carrier: Carri
     assert model.count == 2000
 
 
-@pytest.mark.xfail(strict=True, reason="a request's room is given back before its answer is on its way")
 async def test_answers_that_nobody_reads(open_test_session: OpenSession) -> None:
     """A guest that asks and never reads the answers can't pile them up in the host."""
     model = Counting(MIB)

@@ -158,7 +158,7 @@ async def one_session(sent: list[tuple[Channel, bytes]]) -> CellResult | RlmKern
         await guest.next(Channel.CONTROL)
         await guest.say(Channel.CONTROL, control[0])
         await starting
-        async with Bridge(endpoint, {None: Echo()}, Events(), 100) as bridge:
+        async with Bridge(endpoint, {None: Echo()}, Events(), parallel=50) as bridge:
             with bridge.open_for(1):
                 running = asyncio.ensure_future(client.run("1", turn=1, time_limit=60))
                 request = await guest.next(Channel.SHELL)

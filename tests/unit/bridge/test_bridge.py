@@ -36,7 +36,7 @@ async def bridged(
     """Yield a guest whose sub-calls `model` answers while cell 1 runs."""
     async with (
         guest_and_endpoint() as (guest, endpoint),
-        Bridge(endpoint, {None: model, **(more or {})}, sink, 100) as bridge,
+        Bridge(endpoint, {None: model, **(more or {})}, sink, parallel=50, max_output_tokens=100) as bridge,
     ):
         with bridge.open_for(1):
             yield guest, bridge, endpoint
@@ -72,7 +72,7 @@ async def test_calls_run_at_the_same_time() -> None:
 async def test_no_cell_no_call() -> None:
     """A sub-call that arrives while no cell runs is refused, recorded, and reaches no model."""
     model, events = FakeModel(["never"]), Events()
-    async with guest_and_endpoint() as (guest, endpoint), Bridge(endpoint, {None: model}, events, None):
+    async with guest_and_endpoint() as (guest, endpoint), Bridge(endpoint, {None: model}, events, parallel=50):
         await ask(guest, 1)
         reply = await guest.next(Channel.SUBCALL)
         assert reply["error"]["code"] == "refused"
@@ -83,7 +83,7 @@ async def test_no_cell_no_call() -> None:
 async def test_refusals_do_not_fill_the_recording() -> None:
     """However much is refused, the recording grows by a bounded amount, and the rest is counted."""
     events, model = Events(), FakeModel([])
-    async with guest_and_endpoint() as (guest, endpoint), Bridge(endpoint, {None: model}, events, None):
+    async with guest_and_endpoint() as (guest, endpoint), Bridge(endpoint, {None: model}, events, parallel=50):
         for number in range(250):
             await ask(guest, number, prompt="x" * 50_000)
             assert (await guest.next(Channel.SUBCALL))["error"]["code"] == "refused"
@@ -139,7 +139,10 @@ async def test_errors_cross_as_codes(error: Exception, code: str) -> None:
 async def test_a_sub_call_ends_with_its_cell() -> None:
     """At a cell's end its sub-calls end: at the model, at the guest, in the recording; those that wait are refused."""
     model, events = SilentModel(), Events()
-    async with guest_and_endpoint() as (guest, endpoint), Bridge(endpoint, {None: model}, events, None) as bridge:
+    async with (
+        guest_and_endpoint() as (guest, endpoint),
+        Bridge(endpoint, {None: model}, events, parallel=50) as bridge,
+    ):
         with bridge.open_for(1):
             for number in range(1001):
                 await ask(guest, number)

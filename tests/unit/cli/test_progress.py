@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+from contextlib import suppress
 
 import pytest
 
@@ -160,6 +162,23 @@ def test_a_console_that_is_gone_does_not_end_the_run(terminal: bool) -> None:
     with Progress(ProgressConsole(file=Gone(), force_terminal=terminal, width=80), clock=Clock()) as progress:
         for event in opening() + closing():
             progress.emit(event)
+
+
+@pytest.mark.parametrize("moment", ["before", "during"])
+def test_a_terminal_that_is_closed_ends_the_display_alone(moment: str) -> None:
+    """The first write to a terminal that was closed, and every later one, goes nowhere and raises nothing."""
+    outer, inner = os.openpty()
+    file = os.fdopen(inner, "w")
+    if moment == "before":
+        os.close(outer)
+    with Progress(ProgressConsole(file=file, width=80), clock=Clock()) as progress:
+        assert moment == "before" or os.read(outer, 1)
+        if moment == "during":
+            os.close(outer)
+        for event in opening() + closing():
+            progress.emit(event)
+    with suppress(OSError):
+        file.close()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -122,6 +123,25 @@ def test_a_pipe_is_read_to_its_end(store: ContextStore, tmp_path: Path) -> None:
     stored = store.put_path(tmp_path / "pipe")
     writer.join()
     assert (stored.preview, stored.source) == ("through a pipe", str(tmp_path / "pipe"))
+
+
+def test_a_stream_that_does_not_block_is_read_to_its_end(store: ContextStore) -> None:
+    """A standard input that some other program made non-blocking is waited for, not taken for ended."""
+    end, start = os.pipe()
+    os.set_blocking(end, False)
+
+    def write_late() -> None:
+        for text in (b"one ", b"two"):
+            time.sleep(0.05)
+            os.write(start, text)
+        os.close(start)
+
+    writer = threading.Thread(target=write_late)
+    writer.start()
+    with os.fdopen(end, "rb") as file:
+        stored = store.put_stream(file)
+    writer.join()
+    assert stored.preview == "one two"
 
 
 def test_values_are_text_or_json(store: ContextStore) -> None:

@@ -89,7 +89,7 @@ async def test_a_broken_protocol_ends_the_stream(data: bytes) -> None:
 
 
 async def test_a_guest_that_does_not_read_takes_no_memory() -> None:
-    """What the host sends without being released stays within the window, and `send_all` waits for room."""
+    """What the host sends without being released stays within the window, and `sent` waits for room."""
     async with guest_and_endpoint() as (guest, endpoint):
         window = LIMITS[Channel.CONTEXT].window
         chunk = bytes(FRAME_LIMIT)
@@ -97,7 +97,8 @@ async def test_a_guest_that_does_not_read_takes_no_memory() -> None:
         async def send() -> int:
             sent = 0
             while True:
-                await endpoint.send_all(Channel.CONTEXT, chunk)
+                endpoint.send(Channel.CONTEXT, chunk)
+                await endpoint.sent(Channel.CONTEXT)
                 sent += len(chunk)
                 assert sent <= window
 
@@ -105,7 +106,7 @@ async def test_a_guest_that_does_not_read_takes_no_memory() -> None:
             await asyncio.wait_for(send(), 0.5)
         endpoint.fail(SandboxLost("enough"))
         with pytest.raises(SandboxLost):
-            await endpoint.send_all(Channel.CONTEXT, chunk)
+            await endpoint.sent(Channel.CONTEXT)
         assert await guest.ended()
 
 
