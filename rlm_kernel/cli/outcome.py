@@ -64,7 +64,7 @@ def write_error(error: BaseException, *, as_json: bool) -> int:
     else:
         _say(f"rlm-kernel: {clean(message)}")
     if os.environ.get(DEBUG_VARIABLE) == "1":
-        _say(clean("".join(traceback.format_exception(error))))
+        _say(clean("".join(traceback.format_exception(error)).rstrip()))
     return status
 
 
