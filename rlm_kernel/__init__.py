@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rlm_kernel.version import __version__
+
 if TYPE_CHECKING:
     from rlm_kernel.assembly import RLM, RunResult
     from rlm_kernel.config import Settings
     from rlm_kernel.errors import RlmKernelError
 
-__version__ = "0.1.0"
 __all__ = ["RLM", "RlmKernelError", "RunResult", "Settings", "__version__"]
 
 _HOMES = {

@@ -53,7 +53,11 @@ class ContextTooLarge(ContextError):
     """The context does not fit into the session's memory."""
 
 
-class StorageFull(RlmKernelError):
+class StorageError(RlmKernelError):
+    """The state folder can't be used."""
+
+
+class StorageFull(StorageError):
     """The disk has no room for the recording or the context."""
 
 
@@ -153,7 +157,3 @@ class BudgetExceeded(RlmKernelError):
 
 class DepthExceeded(RlmKernelError):
     """A call would go deeper than the run allows."""
-
-
-class StorageError(RlmKernelError):
-    """The state folder can't be used."""

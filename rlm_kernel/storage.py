@@ -14,7 +14,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _WAY_OUT = "choose another folder with --state-dir or XDG_STATE_HOME"
 
 
-def storage_error(error: OSError, folder: Path) -> StorageError | StorageFull:
+def storage_error(error: OSError, folder: Path) -> StorageError:
     """Return our error for one that the disk under `folder` gave."""
     place = error.filename or folder
     if error.errno in _FULL:

@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rlm_kernel import __version__
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.config import Settings, resolve
 from rlm_kernel.controller import ContextSummary, Controller, ControllerLimits, Outcome
-from rlm_kernel.errors import BudgetExceeded, EmptyQuestion, RecordingError, SandboxError, StorageFull
+from rlm_kernel.errors import BudgetExceeded, EmptyQuestion, RecordingError, SandboxError, StorageError
 from rlm_kernel.events import (
     AnyEvent,
     ContextStored,
@@ -37,6 +36,7 @@ from rlm_kernel.sandbox.image import image_tag
 from rlm_kernel.sandbox.spec import SandboxSpec
 from rlm_kernel.session import SessionSpec, check_fits, open_session
 from rlm_kernel.types import JSON, Usage
+from rlm_kernel.version import __version__
 
 Context = StoredContext | Path | JSON
 """What a context may be: a stored one, a file's or folder's path, a text, or a JSON value."""
@@ -193,7 +193,7 @@ class _Run:
             self._finish("cancelled", None)
             raise
         except Exception as error:
-            with suppress(RecordingError, StorageFull):  # what ended the run may be the recording itself
+            with suppress(RecordingError, StorageError):  # what ended the run may be the recording itself
                 self._finish("failed", None, error)
             raise
         finally:

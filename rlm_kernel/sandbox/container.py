@@ -17,12 +17,12 @@ import docker
 import docker.errors
 from docker.types import LogConfig, Mount, Ulimit
 
-from rlm_kernel import __version__
 from rlm_kernel.errors import SandboxError, SandboxLost, SandboxRefused
 from rlm_kernel.sandbox.attach import attached_socket
 from rlm_kernel.sandbox.engine import refused
 from rlm_kernel.sandbox.spec import GUEST_PRIVATE, GUEST_SHARED, GUEST_TMP, Carrier, SandboxSpec
 from rlm_kernel.sandbox.verify import check_inspected
+from rlm_kernel.version import __version__
 
 LABEL = "io.rlm-kernel"
 CONFLICT = 409
