@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -33,9 +34,17 @@ def connect(docker_host: str | None = None, *, deadline: float = CALL_DEADLINE) 
         options = kwargs_from_env() if os.environ.get("DOCKER_HOST") else _context_options()
         if docker_host:
             options["base_url"] = docker_host
+        _knock(options["base_url"])
         return docker.APIClient(version="auto", timeout=int(deadline), **options)
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         raise EngineUnavailable(f"no container engine answers at {where} ({error}): {REMEDY}") from None
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` if nobody listens at a unix socket; the library would leave one of its own open over that."""
+    if address.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as knock:
+            knock.connect("/" + address.removeprefix("unix://").lstrip("/"))
 
 
 def _context_options() -> dict[str, Any]:

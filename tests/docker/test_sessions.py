@@ -314,7 +314,6 @@ async def test_an_error_inside_leaves_nothing(open_test_session: OpenSession, ca
         await work()
 
 
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 async def test_no_engine_is_said(open_test_session: OpenSession, tmp_path: Path) -> None:
     """Where no engine answers, the error says where it was looked for and what to do."""
     runtime = DockerRuntime(f"unix://{tmp_path}/nothing")
