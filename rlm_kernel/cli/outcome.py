@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -103,6 +104,9 @@ def _say(text: str) -> None:
     except OSError as error:
         if error.errno != errno.EIO:
             raise
+        # What is still pending would fail once more at the process's end, and change its status.
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), sys.stderr.fileno())
 
 
 def _write(text: str) -> None:

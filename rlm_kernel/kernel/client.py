@@ -46,8 +46,11 @@ from rlm_kernel.stream import Endpoint
 from rlm_kernel.types import JSON
 
 START_DEADLINE = 60.0
-SILENCE = 1.0
-"""Seconds without a message after which a cell ends on one of its two signs, the reply and the idle status."""
+SILENCE = 3.0
+"""Seconds without output after which a cell ends on one of its two signs, the reply and the idle status.
+
+A busy machine may hold up either for a second or so; what it holds up longer would count as lost.
+"""
 INTERRUPT_DEADLINE = 1.5
 MAX_SILENT = 2
 """Cells in a row that end without a reply, after which the kernel counts as broken; an interrupt may cost one reply."""
@@ -261,9 +264,12 @@ class KernelClient:
     def _on_iopub(self, message: Message) -> None:
         envelope = decode(message.payload, Envelope)
         self._endpoint.release(message)
-        cell = self._cell(envelope.parent_header.msg_id)
-        if cell is None:
-            return
+        if (cell := self._cell(envelope.parent_header.msg_id)) is not None:
+            self._take(cell, envelope)
+        if self._running is not None:
+            self._running.advance()
+
+    def _take(self, cell: _Running, envelope: Envelope) -> None:
         if envelope.header.msg_type == "status":
             cell.idle |= decode(envelope.content, StatusContent).execution_state == "idle"
         elif envelope.header.msg_type == "clear_output":
@@ -280,8 +286,6 @@ class KernelClient:
                     update=output.update,
                 )
             )
-        if cell is self._running:
-            cell.advance()
 
     def _cell(self, msg_id: str) -> _Running | None:
         if self._running is not None and self._running.msg_id == msg_id:

@@ -162,7 +162,7 @@ def test_ping_is_answered_while_a_cell_runs(guest: GuestHost) -> None:
 def test_a_kernel_that_dies_is_reported_after_its_last_output(fresh: GuestHost) -> None:
     """Death during a cell tells generation and code, after the output, and the host decides on a restart."""
     fresh.bind()
-    fresh.request("import os; print('last words', flush=True); os._exit(3)")
+    fresh.request("import os, time; print('last words', flush=True); time.sleep(0.3); os._exit(3)")
     assert fresh.until("kernel_died") == {"type": "kernel_died", "generation": 1, "code": 3, "oom": False}
     texts = [m["content"]["text"] for _, m in fresh.messages if m["header"]["msg_type"] == "stream"]
     assert texts == ["last words\n"]
