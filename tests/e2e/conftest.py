@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import docker
 import pytest
 
+from rlm_kernel.sandbox.container import LABEL
 from rlm_kernel.sandbox.engine import connect
 from rlm_kernel.sandbox.image import ensure_image
 
@@ -43,8 +45,10 @@ class Program:
         self.state = state
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(self, *arguments: str, stdin: int | None = subprocess.DEVNULL) -> subprocess.Popen[str]:
-        """Start Python with `arguments`, in a process group of its own."""
+    def start(
+        self, *arguments: str, stdin: int | None = subprocess.DEVNULL, file_size: int = resource.RLIM_INFINITY
+    ) -> subprocess.Popen[str]:
+        """Start Python with `arguments`, in a process group of its own; it can write files of `file_size` bytes."""
         process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=stdin,
@@ -54,6 +58,7 @@ class Program:
             env=os.environ | {"XDG_STATE_HOME": str(self.state), "PYTHONUNBUFFERED": "1"},
             cwd=REPOSITORY,
             start_new_session=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size)),  # noqa: PLW1509
         )
         self.started.append(process)
         return process
@@ -81,7 +86,8 @@ def image(engine: docker.APIClient) -> str:
 
 def containers_of(engine: docker.APIClient, pid: int) -> list[Any]:
     """Return the containers that the process `pid` started."""
-    return list(engine.containers(all=True, filters={"label": [f"io.rlm-kernel.owner={os.getuid()}:{pid}"]}))
+    ours = engine.containers(all=True, filters={"label": [LABEL]})
+    return [container for container in ours if container["Labels"][f"{LABEL}.owner"].split(":")[1] == str(pid)]
 
 
 def group_is_gone(group: int) -> bool:

@@ -117,6 +117,18 @@ def test_a_model_that_fails_has_its_own_status(program: Program, script: Script,
     assert ended.json["error"] == "ScriptExhausted"
 
 
+def test_a_disk_that_is_full_ends_the_run(
+    program: Program, script: Script, text: str, engine: docker.APIClient
+) -> None:
+    """When no more can be recorded the run ends with a status and words of its own, and the container goes."""
+    model = script("print('x' * 100_000)", "FINAL(1)")
+    process = program.start(*CLI, "--model", model, "--context", text, "why?", file_size=60_000)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 16
+    assert "--state-dir" in err
+    assert containers_of(engine, process.pid) == []
+
+
 def test_a_context_that_does_not_fit_is_refused(program: Program, script: Script, tmp_path: Path) -> None:
     """The message says how much memory would do."""
     (tmp_path / "big.txt").write_text("🙂" + "x" * 100_000_000)
