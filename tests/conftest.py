@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 
-# A shell starts what it puts in the background with Ctrl-C ignored, `nohup` with hang-ups ignored, and programs that are
-# started from here would inherit that.
+# A shell starts what it puts in the background with Ctrl-C ignored, `nohup` with hang-ups ignored, and programs that
+# are started from here would inherit that.
 for number, usual in (
     (signal.SIGINT, signal.default_int_handler),
     (signal.SIGTERM, signal.SIG_DFL),
