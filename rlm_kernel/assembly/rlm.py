@@ -192,7 +192,7 @@ class _Run:
         except asyncio.CancelledError:
             self._finish("cancelled", None)
             raise
-        except Exception as error:
+        except Exception as error:  # whatever ends a run, a bug included, its recording is to tell
             with suppress(RecordingError, StorageError):  # what ended the run may be the recording itself
                 self._finish("failed", None, error)
             raise

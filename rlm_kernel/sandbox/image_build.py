@@ -98,7 +98,7 @@ def run_program(command: Sequence[str], progress: Progress) -> None:
             for line in map(str.rstrip, process.stdout):
                 said.append(line)
                 progress(line)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the block's end waits for the program
             process.terminate()
             raise
         finally:

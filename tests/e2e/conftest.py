@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +17,9 @@ import pytest
 from rlm_kernel.sandbox.container import LABEL
 from rlm_kernel.sandbox.engine import connect
 from rlm_kernel.sandbox.image import ensure_image
+from tests.support.ended import Ended
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a program ended and what it wrote."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The one JSON object on standard output."""
-        value: dict[str, Any] = json.loads(self.out)
-        return value
 
 
 class Program:

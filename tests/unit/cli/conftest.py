@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rlm_kernel.cli import main
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended and what it wrote."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The one JSON object on standard output."""
-        value: dict[str, Any] = json.loads(self.out)
-        return value
-
+from tests.support.ended import Ended
 
 RunCommand = Callable[..., Ended]
 
