@@ -23,7 +23,7 @@ from rlm_kernel.sandbox.docker import DockerRuntime
 from rlm_kernel.sandbox.engine import connect
 from rlm_kernel.sandbox.image import ensure_image
 from rlm_kernel.sandbox.spec import Carrier, SandboxSpec
-from rlm_kernel.session import Session, SessionSpec, open_session
+from rlm_kernel.session import Session, SessionSpec, SlotPool, open_session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,10 @@ class Stage:
             models={} if model is None else {None: model},
             cell_timeout=self.settings.cell_timeout,
         )
-        async with open_session(self.runtime, self.store, spec, self.log) as session:
+        async with (
+            SlotPool(self.runtime, spec.sandbox) as slots,
+            open_session(slots, self.store, spec, self.log) as session,
+        ):
             yield session
 
 

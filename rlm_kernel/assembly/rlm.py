@@ -34,7 +34,7 @@ from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
 from rlm_kernel.sandbox.docker import DockerRuntime
 from rlm_kernel.sandbox.image import image_tag
 from rlm_kernel.sandbox.spec import SandboxSpec
-from rlm_kernel.session import SessionSpec, check_fits, open_session
+from rlm_kernel.session import SessionSpec, SlotPool, check_fits, open_session
 from rlm_kernel.types import JSON, Usage
 from rlm_kernel.version import __version__
 
@@ -149,7 +149,11 @@ class RLM:
         outcome: Outcome | None = None
         deadline = asyncio.timeout(settings.run_timeout)
         try:
-            async with deadline, open_session(runtime, self._store, spec, run) as session:
+            async with (
+                deadline,
+                SlotPool(runtime, spec.sandbox) as slots,
+                open_session(slots, self._store, spec, run) as session,
+            ):
                 controller = Controller(run.models.root, session, run, limits)
                 outcome = await controller.answer(question, _summary(run.context, session.ready))
                 deadline.reschedule(None)

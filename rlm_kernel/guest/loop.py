@@ -193,7 +193,10 @@ class Relay:
                 self._carry(kernel, source, BATCH)
         if any(end in ready for end in kernel.ends):
             kernel.drop_link()
-        if not kernel.ready and kernel.answered and kernel.subscribed and kernel.bound:
+        if not kernel.warm and kernel.answered and kernel.subscribed:
+            kernel.warm = True
+            self._tell_host("kernel_warm", generation=self._process.generation)
+        if not kernel.ready and kernel.warm and kernel.bound:
             kernel.ready = True
             self._tell_host("kernel_ready", generation=self._process.generation, **kernel.bound)
 

@@ -21,7 +21,7 @@ PROBE = "relay-probe"
 class KernelSockets:
     """A kernel process and every channel to it.
 
-    It is ready once it listens, answers on shell, its output arrives here and `context` is bound.
+    It is warm once it listens, answers on shell and its output arrives here, and ready when `context` is bound too.
     """
 
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", process: KernelProcess) -> None:
@@ -37,7 +37,7 @@ class KernelSockets:
         self.ends = [socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) for socket in (self.shell, self.iopub)]
         self.answered = self.subscribed = False
         self.bound: dict[str, Any] | None = None
-        self.ready = self.connected = False
+        self.warm = self.ready = self.connected = False
         self.link_open = True
 
     def connect(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +35,8 @@ from rlm_kernel.kernel.messages import (
     Envelope,
     KernelDied,
     KernelReadyMessage,
+    KernelWarm,
+    Pong,
     ReplyContent,
     StatusContent,
     decode,
@@ -103,11 +106,17 @@ class _Running:
 class KernelClient:
     """Drives the kernel at the other end of `endpoint`; one cell at a time."""
 
-    def __init__(self, endpoint: Endpoint, sink: EventSink) -> None:
+    _sink: EventSink
+
+    def __init__(self, endpoint: Endpoint) -> None:
         self.cells = 0
         """How many cells were started so far; the last one's number."""
+        self.warm = asyncio.Event()
+        """Set when the kernel has loaded and would be ready as soon as it has its context."""
         self._endpoint = endpoint
-        self._sink = sink
+        self._bound = False
+        self._pings = 0
+        self._ponged = asyncio.Event()
         self._running: _Running | None = None
         self._earlier: dict[str, _Running] = {}
         self._generation = 0
@@ -116,12 +125,24 @@ class KernelClient:
         self._dead: KernelDied | None = None
         """The kernel's end while no cell ran; the next cell reports it."""
         self._ready: asyncio.Future[KernelReadyMessage] = asyncio.get_running_loop().create_future()
+        endpoint.handle(Channel.CONTROL, self._on_control)
+        endpoint.handle(Channel.SHELL, self._on_shell)
+        endpoint.handle(Channel.IOPUB, self._on_iopub)
 
-    async def start(self, context: BoundContext) -> KernelReady:
-        """Bind `context` and wait for the kernel. Raise `KernelFailed` or `SandboxLost`."""
-        self._endpoint.handle(Channel.CONTROL, self._on_control)
-        self._endpoint.handle(Channel.SHELL, self._on_shell)
-        self._endpoint.handle(Channel.IOPUB, self._on_iopub)
+    async def answers(self, within: float) -> bool:
+        """Ask the container for a sign of life; False if none comes within so many seconds."""
+        self._pings += 1
+        self._ponged.clear()
+        self._send_control(type="ping", n=self._pings)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._ponged.wait()
+        return self._ponged.is_set()
+
+    async def start(self, context: BoundContext, sink: EventSink) -> KernelReady:
+        """Bind `context` and wait for the kernel; events go to `sink`. Raise `KernelFailed` or `SandboxLost`."""
+        self._sink = sink
+        self._bound = True
         self._send_control(
             type="bind",
             context={
@@ -226,6 +247,10 @@ class KernelClient:
         content: ControlMessage = decode(message.payload, ControlMessage)  # type: ignore[arg-type]
         self._endpoint.release(message)
         match content:
+            case KernelWarm():
+                self.warm.set()
+            case Pong() if content.n == self._pings:
+                self._ponged.set()
             case KernelReadyMessage() if not self._ready.done() and content.generation > self._generation:
                 self._ready.set_result(content)
             case BindFailed() if not self._ready.done():
@@ -243,7 +268,11 @@ class KernelClient:
             self._running.end()
         elif not self._ready.done():
             why = "its memory limit is too small" if death.oom else f"it ended with status {death.code}"
-            self._ready.set_exception(KernelFailed(f"the kernel could not start: {why}"))
+            failure = KernelFailed(f"the kernel could not start: {why}")
+            if self._bound:
+                self._ready.set_exception(failure)
+            else:
+                self._endpoint.fail(failure)
         else:
             self._dead = death
 

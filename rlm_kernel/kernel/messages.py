@@ -123,6 +123,12 @@ class KernelReadyMessage(msgspec.Struct, frozen=True, tag="kernel_ready"):
     context_length: Count
 
 
+class KernelWarm(msgspec.Struct, frozen=True, tag="kernel_warm"):
+    """The kernel has loaded; it may still lack its context."""
+
+    generation: Count
+
+
 class BindFailed(msgspec.Struct, frozen=True, tag="bind_failed"):
     """The context could not be loaded."""
 
@@ -151,7 +157,7 @@ class Pong(msgspec.Struct, frozen=True, tag="pong"):
     n: Count
 
 
-ControlMessage = KernelReadyMessage | BindFailed | KernelDied | Cut | Pong
+ControlMessage = KernelWarm | KernelReadyMessage | BindFailed | KernelDied | Cut | Pong
 
 
 def decode(payload: bytes | msgspec.Raw, shape: type[S]) -> S:

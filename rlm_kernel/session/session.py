@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
-import shutil
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from rlm_kernel.bridge import Bridge
 from rlm_kernel.errors import ContextTooLarge
@@ -15,8 +12,8 @@ from rlm_kernel.events import EventSink, KernelReady, SandboxStarted
 from rlm_kernel.kernel import BoundContext, CellResult, KernelClient
 from rlm_kernel.models.model import Model
 from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
-from rlm_kernel.sandbox.spec import Carrier, SandboxRuntime, SandboxSpec
-from rlm_kernel.storage import private_folder, storing
+from rlm_kernel.sandbox.spec import Carrier, SandboxSpec
+from rlm_kernel.session.pool import SlotPool
 
 MIB = 1024 * 1024
 KERNEL_MEMORY = 160 * MIB
@@ -27,7 +24,7 @@ KERNEL_MEMORY = 160 * MIB
 class SessionSpec:
     """What a session is made of.
 
-    `sandbox.folder` is where the session's own folder is made; `sandbox.private_size` grows by what is streamed.
+    `sandbox.folder` is where the session's own folder is made.
     `models` is the allow-list of sub-models by name, None being the default; `cell_timeout` is in seconds.
     """
 
@@ -64,47 +61,43 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    runtime: SandboxRuntime, store: ContextStore, spec: SessionSpec, sink: EventSink
+    slots: SlotPool, store: ContextStore, spec: SessionSpec, sink: EventSink
 ) -> AsyncIterator[Session]:
-    """Start a session and end it on exit, after an error and a cancel too; nothing of it is left then.
+    """Take a slot, bind the context, and give the slot back on exit, after an error and a cancel too.
 
-    Raise what `SandboxRuntime.open` and `KernelClient.start` raise, and `ContextTooLarge`.
+    Its sandbox ends in the background then; closing `slots` waits for that. Raise what `SlotPool.take` and
+    `KernelClient.start` raise, and `ContextTooLarge`.
     """
     check_fits(spec.context, spec.sandbox.memory)
-    carrier = await runtime.carrier(spec.sandbox.carrier)
-    with _session_folder(spec.sandbox.folder) as folder:
-        if carrier == "socket":
-            store.link_into(spec.context, folder)
-        sandbox_spec = replace(
-            spec.sandbox,
-            folder=folder,
-            carrier=carrier,
-            private_size=spec.sandbox.private_size + _streamed_size(carrier, spec.context),
-        )
-        async with runtime.open(sandbox_spec) as sandbox:
-            sink.emit(
-                SandboxStarted(
-                    runtime=sandbox.runtime,
-                    oci_runtime=sandbox.oci_runtime,
-                    engine=sandbox.engine,
-                    container=sandbox.container,
-                    image=sandbox.image,
-                    image_id=sandbox.image_id,
-                    carrier=sandbox.carrier,
-                    uid=sandbox.uid,
-                    seen=sandbox.seen,
-                )
+    slot = await slots.take(spec.sandbox)
+    try:
+        sandbox = slot.sandbox
+        if sandbox.carrier == "socket":
+            store.link_into(spec.context, slot.folder)
+        sink.emit(
+            SandboxStarted(
+                runtime=sandbox.runtime,
+                oci_runtime=sandbox.oci_runtime,
+                engine=sandbox.engine,
+                container=sandbox.container,
+                image=sandbox.image,
+                image_id=sandbox.image_id,
+                carrier=sandbox.carrier,
+                uid=sandbox.uid,
+                seen=sandbox.seen,
             )
-            kernel = KernelClient(sandbox.endpoint, sink)
-            ready = await kernel.start(_bound(carrier, spec.context))
-            async with Bridge(
-                sandbox.endpoint,
-                spec.models,
-                sink,
-                parallel=spec.parallel_subcalls,
-                max_output_tokens=spec.max_output_tokens,
-            ) as bridge:
-                yield Session(kernel, bridge, spec.cell_timeout, ready)
+        )
+        ready = await slot.kernel.start(_bound(sandbox.carrier, spec.context), sink)
+        async with Bridge(
+            sandbox.endpoint,
+            spec.models,
+            sink,
+            parallel=spec.parallel_subcalls,
+            max_output_tokens=spec.max_output_tokens,
+        ) as bridge:
+            yield Session(slot.kernel, bridge, spec.cell_timeout, ready)
+    finally:
+        slot.release()
 
 
 def check_fits(context: StoredContext, memory: int) -> None:
@@ -116,10 +109,6 @@ def check_fits(context: StoredContext, memory: int) -> None:
             f"the context takes {context.decoded_size / MIB:.0f} MiB as a Python value, and the session's memory "
             f"of {memory / MIB:.0f} MiB is too small for it: allow {needed / MIB + 64:.0f} MiB or more with --memory"
         )
-
-
-def _streamed_size(carrier: Carrier, context: StoredContext) -> int:
-    return context.size + _index_size(context) if carrier == "attach" else 0
 
 
 def _index_size(context: StoredContext) -> int:
@@ -134,19 +123,3 @@ def _bound(carrier: Carrier, context: StoredContext) -> BoundContext:
         index_size=_index_size(context),
         files=files if carrier == "attach" else (),
     )
-
-
-@contextmanager
-def _session_folder(parent: Path) -> Iterator[Path]:
-    """Make the folder that a guest sees, inside one that only this user can enter; remove both on exit."""
-    private_folder(parent)
-    private = parent / secrets.token_hex(8)
-    folder = private / "guest"
-    try:
-        with storing(private):
-            private.mkdir(mode=0o700)
-            folder.mkdir()
-            folder.chmod(0o755)
-        yield folder
-    finally:
-        shutil.rmtree(private, ignore_errors=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from rlm_kernel.sandbox.docker import DockerRuntime
 from rlm_kernel.sandbox.engine import connect
 from rlm_kernel.sandbox.image import ensure_image
 from rlm_kernel.sandbox.spec import Carrier, SandboxSpec
-from rlm_kernel.session import Session, SessionSpec, open_session
+from rlm_kernel.session import Session, SessionSpec, SlotPool, open_session
 from rlm_kernel.types import JSON
 from tests.support.fakes import FakeModel
 from tests.support.sinks import Events
@@ -98,21 +98,26 @@ def open_test_session(runtime: DockerRuntime, sandbox_spec: SandboxSpec, events:
     """A function that opens a session; `limits` change the sandbox's spec."""
     store = ContextStore(tmp_path / "contexts")
 
-    def open_one(
+    @asynccontextmanager
+    async def open_one(
         context: JSON | Path = "context",
         *,
         models: Mapping[str | None, Model] | None = None,
         cell_timeout: float = 60,
         engine: DockerRuntime | None = None,
         **limits: Any,
-    ) -> AbstractAsyncContextManager[Session]:
+    ) -> AsyncIterator[Session]:
         spec = SessionSpec(
             sandbox=replace(sandbox_spec, **limits),
             context=store.put_path(context) if isinstance(context, Path) else store.put_value(context),
             models=models or {None: FakeModel([])},
             cell_timeout=cell_timeout,
         )
-        return open_session(engine or runtime, store, spec, events)
+        async with (
+            SlotPool(engine or runtime, spec.sandbox) as slots,
+            open_session(slots, store, spec, events) as session,
+        ):
+            yield session
 
     return open_one
 

@@ -153,8 +153,8 @@ async def one_session(sent: list[tuple[Channel, bytes]]) -> CellResult | RlmKern
     failures: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
     async with guest_and_endpoint() as (guest, endpoint):
-        client = KernelClient(endpoint, Events())
-        starting = asyncio.ensure_future(client.start(BoundContext(kind="str", size=7, index_size=0)))
+        client = KernelClient(endpoint)
+        starting = asyncio.ensure_future(client.start(BoundContext(kind="str", size=7, index_size=0), Events()))
         await guest.next(Channel.CONTROL)
         await guest.say(Channel.CONTROL, control[0])
         await starting

@@ -31,9 +31,9 @@ async def started() -> AsyncIterator[tuple[Guest, KernelClient, Events]]:
     """Yield a client whose kernel is ready."""
     async with guest_and_endpoint() as (guest, endpoint):
         events = Events()
-        client = KernelClient(endpoint, events)
+        client = KernelClient(endpoint)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(client.start(CONTEXT))
+            tasks.create_task(client.start(CONTEXT, events))
             bind = await guest.next(Channel.CONTROL)
             assert bind["type"] == "bind"
             await guest.say(Channel.CONTROL, ready(1))
@@ -247,7 +247,7 @@ async def test_a_kernel_that_can_not_start() -> None:
         {"type": "bind_failed", "message": "no such file"},
     ):
         async with guest_and_endpoint() as (guest, endpoint):
-            task = asyncio.ensure_future(KernelClient(endpoint, Events()).start(CONTEXT))
+            task = asyncio.ensure_future(KernelClient(endpoint).start(CONTEXT, Events()))
             await guest.next(Channel.CONTROL)
             await guest.say(Channel.CONTROL, message)
             with pytest.raises(KernelFailed):
@@ -260,7 +260,7 @@ async def test_a_context_is_streamed(tmp_path: Path) -> None:
     blob.write_bytes(bytes(range(256)) * 40_000)
     async with guest_and_endpoint() as (guest, endpoint):
         context = BoundContext(kind="str", size=blob.stat().st_size, index_size=0, files=(blob,))
-        task = asyncio.ensure_future(KernelClient(endpoint, Events()).start(context))
+        task = asyncio.ensure_future(KernelClient(endpoint).start(context, Events()))
         assert (await guest.next(Channel.CONTROL))["context"]["source"] == "stream"
         received = b"".join([chunk async for chunk in guest.bytes_of(Channel.CONTEXT, context.size)])
         assert received == blob.read_bytes()

@@ -1,0 +1,153 @@
+"""The warm pool: slots started ahead, each for one session, and ended behind its back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from rlm_kernel.sandbox.spec import SandboxRuntime, SandboxSpec
+from rlm_kernel.session.slot import Slot, open_slot
+
+ANSWER_DEADLINE = 2.0
+"""Seconds that a waiting slot has for a sign of life before another one is taken in its place."""
+FIRST_DELAY, LAST_DELAY = 1.0, 60.0
+"""Seconds until a slot that could not be started ahead is tried again; doubled each time."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Life:
+    """A slot from its start to its end, in a task of its own; `slot` is the slot once it runs, or why it does not."""
+
+    slot: asyncio.Future[Slot] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    task: asyncio.Task[None] | None = None
+
+    def end(self) -> None:
+        """Let the slot go, or its start be given up."""
+        if self.slot.done() and not self.slot.cancelled() and self.slot.exception() is None:
+            self.slot.result().release()
+        elif self.task is not None:
+            self.task.cancel()
+
+
+class SlotPool:
+    """Starts slots, keeps `size` of the given spec ready, and sees to the end of those that were taken.
+
+    Use as an async context manager. Leaving it ends every slot, waits until nothing of them is left, and raises a
+    `SandboxError` where that failed. A slot serves one session and never another one.
+    """
+
+    def __init__(self, runtime: SandboxRuntime, spec: SandboxSpec, size: int = 0) -> None:
+        self._runtime = runtime
+        self._spec = spec
+        self._size = size
+        self._ahead: deque[_Life] = deque()
+        self._lives: set[_Life] = set()
+        self._unended: list[Exception] = []
+        self._closed = False
+        self._delay = 0.0
+        self._retry: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin to start slots ahead, and return at once."""
+        self._fill()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        if self._retry is not None:
+            self._retry.cancel()
+        for life in self._lives:
+            life.end()
+        cancelled = await self._ended()
+        if error is None and cancelled is not None:
+            raise cancelled
+        if error is None and self._unended:
+            raise self._unended[0]
+
+    async def filled(self) -> None:
+        """Wait until every slot started ahead is warm. Raise why one could not be started."""
+        for life in list(self._ahead):
+            slot = await asyncio.shield(life.slot)
+            await slot.kernel.warm.wait()
+
+    async def take(self, spec: SandboxSpec) -> Slot:
+        """Return a slot for `spec`: one that waits, if it is sound, else a new one; `release` it at the end.
+
+        Raise what `open_slot` raises. A cancel gives up the slot.
+        """
+        while True:
+            life = self._ahead.popleft() if spec == self._spec and self._ahead else self._start(spec)
+            waited = life.slot.done()
+            self._fill()
+            try:
+                slot = await asyncio.shield(life.slot)
+                if not waited or await slot.answers(ANSWER_DEADLINE):
+                    self._delay = 0.0
+                    return slot
+            except asyncio.CancelledError:
+                life.end()
+                raise
+            life.end()
+
+    def _fill(self) -> None:
+        while len(self._ahead) < self._size and self._retry is None and not self._closed:
+            self._ahead.append(self._start(self._spec))
+
+    def _start(self, spec: SandboxSpec) -> _Life:
+        life = _Life()
+        # Not in a task group: a slot may outlive the one who asked for it, and its failure is not everyone's.
+        life.task = asyncio.create_task(self._live(life, spec))
+        life.task.add_done_callback(lambda _: self._lives.discard(life))
+        self._lives.add(life)
+        return life
+
+    async def _live(self, life: _Life, spec: SandboxSpec) -> None:
+        """Start a slot and end it when it is released or lost."""
+        try:
+            async with open_slot(self._runtime, spec) as slot:
+                life.slot.set_result(slot)
+                await slot.over()
+                self._lost_ahead(life)
+        except asyncio.CancelledError:
+            life.slot.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - whoever waits for the slot is told what ended it, a bug included
+            if not life.slot.done():
+                life.slot.set_exception(error)
+                self._lost_ahead(life)
+            else:
+                self._unended.append(error)
+                _log.warning("a sandbox was not cleaned up: %s", error)
+
+    def _lost_ahead(self, life: _Life) -> None:
+        """Replace a slot that ended before it was taken, though not at once, as the next one may end alike."""
+        if life not in self._ahead or self._closed:
+            return
+        self._ahead.remove(life)
+        if (error := life.slot.exception()) is not None:
+            _log.warning("a sandbox could not be started ahead: %s", error)
+        self._delay = min(max(2 * self._delay, FIRST_DELAY), LAST_DELAY)
+        if self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(self._delay, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._fill()
+
+    async def _ended(self) -> asyncio.CancelledError | None:
+        """Wait until every slot has ended, which the engine's deadlines bound; return a cancel that came meanwhile."""
+        cancelled: asyncio.CancelledError | None = None
+        while tasks := [life.task for life in self._lives if life.task is not None]:
+            try:
+                await asyncio.wait(tasks)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        return cancelled
