@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 from collections import deque
+from math import ceil
+from time import monotonic
 from typing import Any
 
 import zmq
@@ -49,9 +51,12 @@ def prepare() -> int:
 class Relay:
     """Joins the host's stream to one kernel after the other."""
 
-    def __init__(self, carrier: Carrier, process: KernelProcess, wake_fd: int) -> None:
+    def __init__(self, carrier: Carrier, process: KernelProcess, wake_fd: int, lease: float) -> None:
+        """`lease` is in seconds: how long the host may be silent."""
         self._stream = Framed(carrier.read_fd, carrier.write_fd, FROM_HOST)
         self._wake_fd = wake_fd
+        self._lease = lease
+        self._heard = monotonic()
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._process = process
         self._kernel: KernelSockets | None = KernelSockets(self._zmq, process)
@@ -82,10 +87,14 @@ class Relay:
         _watch(poller, self._stream)
         if kernel:
             self._watch_kernel(poller, kernel)
-        ready = dict(poller.poll())
+        left = max(0.0, self._heard + self._lease - monotonic())
+        ready = dict(poller.poll(ceil(left * 1000)))
         if _readable(ready, self._stream):
+            self._heard = monotonic()
             for message in self._stream.read():
                 self._from_host(message)
+        elif not left:
+            raise EOFError  # the host stands still, or is gone without a word
         if kernel and kernel is self._kernel:
             self._from_kernel(kernel, ready)
         if self._wake_fd in ready:
@@ -139,8 +148,6 @@ class Relay:
                     self._process.interrupt()
             case "restart":
                 self._restart()
-            case "ping":
-                self._tell_host("pong", n=message["n"])
             case other:
                 raise WireError(f"an unexpected control message {other!r}")
 

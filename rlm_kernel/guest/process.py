@@ -34,7 +34,7 @@ class KernelProcess:
         with other:
             self.link.setblocking(False)
             other.set_inheritable(True)
-            env = {name: value for name, value in os.environ.items() if name != "RLM_CARRIER"}
+            env = {name: value for name, value in os.environ.items() if name not in ("RLM_CARRIER", "RLM_LEASE")}
             env |= {
                 "RLM_LINK": str(other.fileno()),
                 "RLM_GENERATION": str(generation),

@@ -1,5 +1,6 @@
 """The guest's first process: it starts the kernel, then loads the rest of itself and joins kernel and host."""
 
+import os
 import signal
 
 from .carrier import open_carrier
@@ -13,7 +14,8 @@ def main() -> int:
     kernel = KernelProcess(generation=1)
     from .loop import Relay, prepare  # noqa: PLC0415  the kernel loads meanwhile
 
-    return Relay(carrier.connect(), kernel, prepare()).run()
+    lease = float(os.environ.get("RLM_LEASE", "60"))
+    return Relay(carrier.connect(), kernel, prepare(), lease).run()
 
 
 if __name__ == "__main__":

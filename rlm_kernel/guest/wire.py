@@ -4,6 +4,7 @@ A frame is a header of 6 bytes (payload length: u32, channel: u8, flags: u8; net
 A message is one or more frames of a channel; all but the last carry `MORE`. Every channel has a window: the
 sender may have at most that many bytes on the way, `FRAME_COST` counted for each frame, until the receiver has
 released them with a `CREDIT` frame. So neither end ever holds more than its windows, whatever the other sends.
+Either end answers a `PING` frame with a `PONG` frame; both are empty and take no room in a window.
 """
 
 import enum
@@ -21,6 +22,8 @@ FRAME_COST = 64
 
 FLAG_MORE = 1
 FLAG_CREDIT = 2
+FLAG_PING = 4
+FLAG_PONG = 8
 
 MIB = 1024 * 1024
 
@@ -51,6 +54,8 @@ class Limit(NamedTuple):
     message: int
     window: int
 
+
+_PING, _PONG = (HEADER.pack(0, Channel.CONTROL, flag) for flag in (FLAG_PING, FLAG_PONG))
 
 LIMITS: dict[Channel, Limit] = {
     Channel.CONTROL: Limit(message=64 * 1024, window=MIB),
@@ -110,7 +115,9 @@ class Wire:
         self._buffer = bytearray()
         self._incoming = {channel: _Incoming(limit) for channel, limit in LIMITS.items()}
         self._outgoing = {channel: _Outgoing(limit) for channel, limit in LIMITS.items()}
-        self._credits: deque[bytes] = deque()
+        self._ahead: deque[bytes] = deque()
+        self.unanswered = 0
+        """How many pings had no answer yet."""
 
     def send(self, channel: Channel, payload: bytes) -> None:
         """Queue one message. Raise `ValueError` if it is empty or longer than the channel allows."""
@@ -124,14 +131,19 @@ class Wire:
             out.frames.append((0 if last else FLAG_MORE, view[start : start + FRAME_LIMIT]))
         out.queued += len(payload)
 
+    def ping(self) -> None:
+        """Ask the other end for a sign of life."""
+        self.unanswered += 1
+        self._ahead.append(_PING)
+
     def queued(self, channel: Channel) -> int:
         """Return how many bytes wait to be sent on `channel`, for senders that can wait."""
         return self._outgoing[channel].queued
 
     def data_to_send(self, limit: int = MIB) -> bytes:
         """Take about `limit` bytes that the other end's windows allow; empty when nothing may be sent now."""
-        chunks: list[bytes | memoryview] = list(self._credits)
-        self._credits.clear()
+        chunks: list[bytes | memoryview] = list(self._ahead)
+        self._ahead.clear()
         size = sum(map(len, chunks))
         for channel, out in self._outgoing.items():
             while out.frames and size < limit:
@@ -162,6 +174,10 @@ class Wire:
             start = end
             if flags == FLAG_CREDIT:
                 self._take_credit(channel, payload)
+            elif flags == FLAG_PING:
+                self._ahead.append(_PONG)
+            elif flags == FLAG_PONG:
+                self._take_pong()
             elif (message := self._take_frame(channel, payload, flags)) is not None:
                 messages.append(message)
         del buffer[:start]
@@ -170,7 +186,7 @@ class Wire:
     def release(self, message: Message) -> None:
         """Give back the window that `message` took; the next `data_to_send` tells the other end."""
         self._incoming[message.channel].unreleased -= message.cost
-        self._credits.append(HEADER.pack(CREDIT.size, message.channel, FLAG_CREDIT) + CREDIT.pack(message.cost))
+        self._ahead.append(HEADER.pack(CREDIT.size, message.channel, FLAG_CREDIT) + CREDIT.pack(message.cost))
 
     def _check(self, length: int, number: int, flags: int) -> Channel:
         """Judge a header before its payload is waited for."""
@@ -181,6 +197,9 @@ class Wire:
         if flags == FLAG_CREDIT:
             if length != CREDIT.size:
                 raise WireError(f"a credit of {length} bytes")
+        elif flags in (FLAG_PING, FLAG_PONG):
+            if length:
+                raise WireError(f"a ping or pong of {length} bytes")
         elif flags not in (0, FLAG_MORE):
             raise WireError(f"unknown flags {flags}")
         elif channel not in self._accepts:
@@ -195,6 +214,11 @@ class Wire:
         out.credit += granted
         if not granted or out.credit > LIMITS[channel].window:
             raise WireError(f"a credit of {granted} bytes for {channel.name}, which is not what was used")
+
+    def _take_pong(self) -> None:
+        self.unanswered -= 1
+        if self.unanswered < 0:
+            raise WireError("a pong that nobody asked for")
 
     def _take_frame(self, channel: Channel, payload: bytes, flags: int) -> Message | None:
         box = self._incoming[channel]

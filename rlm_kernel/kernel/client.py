@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +35,6 @@ from rlm_kernel.kernel.messages import (
     KernelDied,
     KernelReadyMessage,
     KernelWarm,
-    Pong,
     ReplyContent,
     StatusContent,
     decode,
@@ -115,8 +113,6 @@ class KernelClient:
         """Set when the kernel has loaded and would be ready as soon as it has its context."""
         self._endpoint = endpoint
         self._bound = False
-        self._pings = 0
-        self._ponged = asyncio.Event()
         self._running: _Running | None = None
         self._earlier: dict[str, _Running] = {}
         self._generation = 0
@@ -128,16 +124,6 @@ class KernelClient:
         endpoint.handle(Channel.CONTROL, self._on_control)
         endpoint.handle(Channel.SHELL, self._on_shell)
         endpoint.handle(Channel.IOPUB, self._on_iopub)
-
-    async def answers(self, within: float) -> bool:
-        """Ask the container for a sign of life; False if none comes within so many seconds."""
-        self._pings += 1
-        self._ponged.clear()
-        self._send_control(type="ping", n=self._pings)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within):
-                await self._ponged.wait()
-        return self._ponged.is_set()
 
     async def start(self, context: BoundContext, sink: EventSink) -> KernelReady:
         """Bind `context` and wait for the kernel; events go to `sink`. Raise `KernelFailed` or `SandboxLost`."""
@@ -249,8 +235,6 @@ class KernelClient:
         match content:
             case KernelWarm():
                 self.warm.set()
-            case Pong() if content.n == self._pings:
-                self._ponged.set()
             case KernelReadyMessage() if not self._ready.done() and content.generation > self._generation:
                 self._ready.set_result(content)
             case BindFailed() if not self._ready.done():

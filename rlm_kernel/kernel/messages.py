@@ -151,13 +151,7 @@ class Cut(msgspec.Struct, frozen=True, tag="cut"):
     messages: Count
 
 
-class Pong(msgspec.Struct, frozen=True, tag="pong"):
-    """The answer to a ping."""
-
-    n: Count
-
-
-ControlMessage = KernelWarm | KernelReadyMessage | BindFailed | KernelDied | Cut | Pong
+ControlMessage = KernelWarm | KernelReadyMessage | BindFailed | KernelDied | Cut
 
 
 def decode(payload: bytes | msgspec.Raw, shape: type[S]) -> S:

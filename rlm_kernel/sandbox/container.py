@@ -166,7 +166,7 @@ def _config(client: docker.APIClient, container: Container, uid: int) -> dict[st
         command=[],
         user=f"{uid}:{uid}",
         hostname="sandbox",
-        environment={"RLM_CARRIER": container.carrier},
+        environment={"RLM_CARRIER": container.carrier, "RLM_LEASE": str(spec.lease)},
         stdin_open=attach,
         labels={
             LABEL: "session",

@@ -15,6 +15,7 @@ from rlm_kernel.guest.wire import Channel
 from rlm_kernel.sandbox.attach import Demultiplexer, check_attachable
 from rlm_kernel.sandbox.container import Container
 from rlm_kernel.sandbox.engine import Engine
+from rlm_kernel.sandbox.heartbeat import heartbeat
 from rlm_kernel.sandbox.spec import SOCKET_NAME, Carrier, Sandbox, SandboxSpec
 from rlm_kernel.sandbox.verify import read_hello
 from rlm_kernel.stream import Endpoint
@@ -64,6 +65,7 @@ class DockerRuntime:
                     "`rlm-kernel image build --rebuild` makes it anew"
                 ) from None
             endpoint.release(hello)
+            stack.enter_context(heartbeat(endpoint, spec.lease))
             version = self._engine.version
             platform = version.get("Platform", {}).get("Name") or self.name
             yield Sandbox(

@@ -24,7 +24,7 @@ class SandboxSpec:
 
     `folder` is the session's own folder on the host. Its content is visible to the guest, read-only, where the
     engine shares the host's file system. `private_size` is the room for the kernel's sockets and, where the context
-    comes over the stream, for the context.
+    comes over the stream, for the context. A guest that hears nothing of its host for `lease` seconds ends by itself.
     """
 
     image: str
@@ -40,6 +40,7 @@ class SandboxSpec:
     shm_size: int = 16 * 1024 * 1024
     carrier: Carrier | Literal["auto"] = "auto"
     start_timeout: float = 60.0
+    lease: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 from rlm_kernel.errors import GuestProtocolError, RlmKernelError, SandboxLost
@@ -63,13 +64,35 @@ class Endpoint(asyncio.Protocol):
         self._wire.send(channel, payload)
         self._flush_soon()
 
+    def ping(self) -> None:
+        """Ask the guest for a sign of life."""
+        self._wire.ping()
+        self._flush_soon()
+
+    @property
+    def unanswered(self) -> int:
+        """How many pings the guest has not answered."""
+        return self._wire.unanswered
+
+    async def answers(self, within: float) -> bool:
+        """Ping, and tell whether the guest has answered every ping within so many seconds."""
+        self.ping()
+        with suppress(TimeoutError, RlmKernelError):
+            async with asyncio.timeout(within):
+                while self._wire.unanswered:
+                    await self._advance()
+        return not self._wire.unanswered and not self.lost.done()
+
     async def sent(self, channel: Channel) -> None:
         """Return when everything that was sent on `channel` is on its way. Raise why the stream was lost."""
         while self._wire.queued(channel):
-            if self.lost.done():
-                raise self.lost.result()
-            self._progress.clear()
-            await self._progress.wait()
+            await self._advance()
+
+    async def _advance(self) -> None:
+        if self.lost.done():
+            raise self.lost.result()
+        self._progress.clear()
+        await self._progress.wait()
 
     def release(self, message: Message) -> None:
         """Give back the room that `message` took."""

@@ -13,7 +13,7 @@ import docker
 import pytest
 
 from rlm_kernel.errors import EngineTimeout, GuestProtocolError, KernelFailed, SandboxError, SandboxLost, SandboxRefused
-from rlm_kernel.guest.wire import HEADER, Channel
+from rlm_kernel.guest.wire import FLAG_PING, FLAG_PONG, HEADER, Channel
 from rlm_kernel.sandbox.spec import Carrier
 from tests.attacks.conftest import memory_bound, program, run
 from tests.docker.conftest import MIB, OpenSession
@@ -33,6 +33,8 @@ EXPECTED: dict[str, type[SandboxError] | tuple[type[SandboxError], ...]] = {
     "flood": GuestProtocolError,
     "tiny flood": GuestProtocolError,
     "credits": GuestProtocolError,
+    "pongs": GuestProtocolError,
+    "long ping": GuestProtocolError,
     "protocol": GuestProtocolError,
     "protocol type": GuestProtocolError,
     "root": SandboxRefused,
@@ -87,15 +89,37 @@ async def test_a_lie(open_test_session: OpenSession, liar: LiarImage, lie: str) 
         assert len(str(error.value)) < 10_000
 
 
-async def test_credits_that_nobody_reads() -> None:
-    """From a guest that sends for ever and reads nothing the host stops reading, as its credits would fill it."""
+@pytest.mark.parametrize("sent", ["messages", "pings"])
+async def test_answers_that_nobody_reads(sent: str) -> None:
+    """From a guest that sends for ever and reads nothing the host stops reading, as its answers would fill it."""
     async with guest_and_endpoint() as (guest, endpoint):
         endpoint.handle(Channel.CONTROL, endpoint.release)
-        pongs = frame(b'{"type":"pong","n":1}') * 1000
+        flood = (
+            frame(b"{}" + b" " * 40) * 1000 if sent == "messages" else HEADER.pack(0, Channel.CONTROL, FLAG_PING) * 4000
+        )
         with pytest.raises(TimeoutError):  # noqa: PT012 - any of the writes may be the one that waits
             for _ in range(300):
                 async with asyncio.timeout(1):
-                    await guest.raw(pongs)
+                    await guest.raw(flood)
+
+
+@pytest.mark.parametrize("pings", [0, 2])
+async def test_pongs_unasked(pings: int) -> None:
+    """More pongs than there were pings end the session; they are no way to look alive later."""
+    async with guest_and_endpoint() as (guest, endpoint):
+        for _ in range(pings):
+            endpoint.ping()
+        await guest.raw(HEADER.pack(0, Channel.CONTROL, FLAG_PONG) * (pings + 1))
+        assert isinstance(await asyncio.wait_for(endpoint.lost, 5), GuestProtocolError)
+        assert await guest.ended()
+
+
+async def test_a_flood_of_pings_has_no_effect(open_test_session: OpenSession, liar: LiarImage) -> None:
+    """A guest that pings without end, and reads, is answered; its start ends at the deadline, the host small."""
+    async with memory_bound(100 * MIB):
+        with pytest.raises(EngineTimeout):
+            async with open_test_session(image=liar("pings"), start_timeout=3):
+                pass
 
 
 def frame(payload: bytes) -> bytes:

@@ -74,7 +74,6 @@ control: list[dict[str, Any]] = [
     {"type": "bind_failed", "message": "no"},
     {"type": "kernel_died", "generation": 1, "code": 1, "oom": True},
     {"type": "cut", "cell_msg_id": "CELL", "bytes": 5, "messages": 1},
-    {"type": "pong", "n": 1},
     {"type": "hello", "protocol": 1, "facts": {}},
 ]
 final = {"final": {"value": 1, "source": "FINAL"}, "names": ["x"]}

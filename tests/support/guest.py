@@ -46,6 +46,12 @@ class Guest:
                 raise EOFError
             self._received += self.wire.receive(data)
 
+    async def read_some(self) -> bool:
+        """Take what comes next; True at the end of the stream."""
+        data = await self._reader.read(65536)
+        self._received += self.wire.receive(data)
+        return not data
+
     async def say(self, channel: Channel, content: Any) -> None:
         """Send one message."""
         self.wire.send(channel, content if isinstance(content, bytes) else json.dumps(content).encode())

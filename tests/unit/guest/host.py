@@ -54,8 +54,15 @@ class Cell:
 class GuestHost:
     """A relay with its kernel, and the host's end of their stream."""
 
-    def __init__(self, carrier: str = "socket", *, answer: Answer | None = None, wrapper: tuple[str, ...] = ()) -> None:
-        """Start a guest; `wrapper` is a command to start it with."""
+    def __init__(
+        self,
+        carrier: str = "socket",
+        *,
+        answer: Answer | None = None,
+        wrapper: tuple[str, ...] = (),
+        lease: float = 60.0,
+    ) -> None:
+        """Start a guest; `wrapper` is a command to start it with, `lease` the silence it bears, in seconds."""
         self.answer = answer or (lambda request: {"text": f"re: {request['prompt']}"})
         self.folder = Path(tempfile.mkdtemp(prefix="rlm-", dir="/tmp"))
         self.shared, self.private = self.folder / "shared", self.folder / "private"
@@ -68,11 +75,12 @@ class GuestHost:
         self.requests: list[dict[str, Any]] = []
         self.outbox = b""
         self.cells = 0
-        self._start(carrier, wrapper)
+        self._start(carrier, wrapper, lease)
 
-    def _start(self, carrier: str, wrapper: tuple[str, ...]) -> None:
+    def _start(self, carrier: str, wrapper: tuple[str, ...], lease: float) -> None:
         env = os.environ | {
             "RLM_CARRIER": carrier,
+            "RLM_LEASE": str(lease),
             "RLM_SHARED": str(self.shared),
             "RLM_PRIVATE": str(self.private),
             "PYTHONPATH": str(self.folder),
@@ -125,6 +133,13 @@ class GuestHost:
             for message in self.wire.receive(data):
                 self.wire.release(message)
                 self._take(message.channel, json.loads(message.payload))
+
+    def until_sent(self) -> None:
+        """Write all that waits and that the windows allow."""
+        self.outbox += self.wire.data_to_send()
+        while self.outbox:
+            select.select([], [self.stream], [])
+            self.outbox = self.outbox[self.stream.send(self.outbox) :]
 
     def _take(self, channel: Channel, content: dict[str, Any]) -> None:
         if channel is Channel.CONTROL:

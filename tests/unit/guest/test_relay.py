@@ -152,11 +152,50 @@ print(best(lambda: open(path).read()), best(load))
 
 
 def test_ping_is_answered_while_a_cell_runs(guest: GuestHost) -> None:
-    """The relay answers for itself, whatever the kernel does."""
-    cell = guest.request("import time; time.sleep(0.5)")
-    guest.tell("ping", n=7)
-    assert guest.until("pong") == {"type": "pong", "n": 7}
-    guest.finish(cell)
+    """The relay answers for itself, whatever the kernel does, and while its output floods."""
+    for code in ("import time; time.sleep(0.5)", "for _ in range(3000): print('x' * 1000, flush=True)"):
+        cell = guest.request(code)
+        guest.wire.ping()
+        deadline = time.monotonic() + 10
+        while guest.wire.unanswered:
+            guest.step(deadline)
+        guest.finish(cell)
+
+
+def test_a_silent_host_loses_its_guest() -> None:
+    """When nothing was heard for the time of the lease, the relay ends, and a kernel that is busy with it."""
+    with GuestHost(lease=1.0) as guest:
+        guest.bind()
+        kernel = pid_of(guest)
+        guest.request("while True: pass")
+        guest.until_sent()
+        assert guest.process.wait(10) == 0
+        assert not alive(kernel)
+
+
+def test_pings_keep_the_lease() -> None:
+    """A host that says nothing else keeps its guest by pings for longer than the lease; without them it goes."""
+    with GuestHost(lease=1.0) as guest:
+        guest.bind()
+        for _ in range(8):
+            time.sleep(0.25)
+            guest.wire.ping()
+            deadline = time.monotonic() + 10
+            while guest.wire.unanswered:
+                guest.step(deadline)
+        assert guest.run("1 + 1").result == "2"
+
+
+def test_a_relay_that_stood_still_looks_before_it_gives_up() -> None:
+    """A guest that was frozen for longer than the lease goes on if its host had spoken meanwhile."""
+    with GuestHost(lease=1.0) as guest:
+        guest.bind()
+        guest.process.send_signal(signal.SIGSTOP)
+        guest.wire.ping()
+        guest.until_sent()
+        time.sleep(1.5)
+        guest.process.send_signal(signal.SIGCONT)
+        assert guest.run("1 + 1").result == "2"
 
 
 def test_a_kernel_that_dies_is_reported_after_its_last_output(fresh: GuestHost) -> None:

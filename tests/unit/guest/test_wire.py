@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_kernel.guest.wire import CREDIT, FLAG_CREDIT, FRAME_LIMIT, HEADER, LIMITS, Channel, Wire, WireError
+from rlm_kernel.guest.wire import (
+    CREDIT,
+    FLAG_CREDIT,
+    FLAG_PING,
+    FLAG_PONG,
+    FRAME_LIMIT,
+    HEADER,
+    LIMITS,
+    Channel,
+    Wire,
+    WireError,
+)
 
 channels = st.sampled_from(list(Channel))
 messages = st.lists(st.tuples(channels, st.binary(min_size=1, max_size=2000)), max_size=30)
@@ -102,13 +113,33 @@ def test_a_sender_without_manners_is_stopped_at_the_window() -> None:
         HEADER.pack(3, Channel.SHELL, FLAG_CREDIT),
         HEADER.pack(CREDIT.size, Channel.SHELL, FLAG_CREDIT) + CREDIT.pack(1),
         HEADER.pack(CREDIT.size, Channel.SHELL, FLAG_CREDIT) + CREDIT.pack(0),
+        HEADER.pack(1, Channel.CONTROL, FLAG_PING) + b"x",
+        HEADER.pack(0, Channel.CONTROL, FLAG_PONG),
     ],
-    ids=["channel", "flags", "empty", "long", "credit size", "credit unused", "credit of nothing"],
+    ids=["channel", "flags", "empty", "long", "credit size", "credit unused", "credit of nothing", "ping", "pong"],
 )
 def test_each_forbidden_frame_is_an_error(data: bytes) -> None:
     """A frame that the format forbids is refused on its header, or on its credit."""
     with pytest.raises(WireError):
         Wire().receive(data)
+
+
+def test_a_ping_is_answered_once_and_first() -> None:
+    """Each ping brings one pong, ahead of messages, though every window is used up."""
+    sender, receiver = Wire(), Wire()
+    for _ in range(100):
+        receiver.send(Channel.IOPUB, bytes(FRAME_LIMIT))
+    while receiver.data_to_send():
+        pass
+    sender.ping()
+    sender.ping()
+    assert sender.unanswered == 2
+    assert receiver.receive(sender.data_to_send()) == []
+    receiver.send(Channel.CONTROL, b"later")
+    answer = receiver.data_to_send()
+    assert answer.startswith(HEADER.pack(0, Channel.CONTROL, FLAG_PONG) * 2)
+    assert [message.payload for message in sender.receive(answer)] == [b"later"]
+    assert sender.unanswered == 0
 
 
 def test_a_channel_that_is_not_accepted_is_an_error() -> None:
