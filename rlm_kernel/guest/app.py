@@ -5,6 +5,7 @@ import contextvars
 import gc
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,8 @@ from tornado.ioloop import IOLoop
 from traitlets.config import Config
 
 from . import names, places
-from .cuts import ENTRY_LIMIT
-from .output import ACCOUNTS, CutStream
+from .output import CutStream, end_cell_output
+from .plain import CutPlainText
 from .shell import GuestKernel
 
 OUTPUT_QUEUE = 100_000
@@ -111,6 +112,7 @@ def run(variables: dict[str, Any], tell: Callable[[str], None]) -> None:
     assert app.shell is not None
     _prepare_shell(app.shell)
     _inherit_context()
+    tempfile.tempdir = "/tmp"  # noqa: S108 - each cell needs its name, found by a write that fails in a full /tmp
     gc.freeze()
     gc.enable()
     app.start()
@@ -120,27 +122,8 @@ def _prepare_shell(shell: Any) -> None:
     shell.history_manager.outputs = _Forgetful()
     names.hide(shell.user_ns_hidden)
     shell.events.register("pre_run_cell", lambda _: names.start_cell())
-    shell.events.register("post_run_cell", lambda _: _end_output())
-    for kind in (str, bytes):
-        shell.display_formatter.formatters["text/plain"].for_type(kind, _pretty)
-
-
-def _pretty(value: Any, printer: Any, cycle: bool) -> None:
-    """Write a text's repr; of a very long one only the beginning, before memory is spent on the rest."""
-    if len(value) <= ENTRY_LIMIT:
-        printer.text(repr(value))
-    else:
-        printer.text(f"{value[:ENTRY_LIMIT]!r}\n[… {len(value) - ENTRY_LIMIT} of {len(value)} cut …]")
-
-
-def _end_output() -> None:
-    """Send the cell's last output and say what was cut of it."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, CutStream):
-            stream.drain()
-    stdout = sys.stdout
-    if isinstance(stdout, CutStream) and (mark := ACCOUNTS.mark(stdout.parent_header.get("msg_id", ""))):
-        stdout.write_mark(mark)
+    shell.events.register("post_run_cell", lambda _: end_cell_output())
+    shell.display_formatter.formatters["text/plain"] = CutPlainText(parent=shell.display_formatter)
 
 
 def _inherit_context() -> None:

@@ -1,28 +1,28 @@
-"""Cutting output before a message is made of it; every cut is marked."""
+"""Cutting texts, tracebacks and bundles before a message is made of them; every cut is marked."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from json.encoder import encode_basestring
 from typing import Any
 
-STREAM_LIMIT = 1_000_000
-"""Bytes, as JSON, of a cell's stdout and stderr together; less than the relay lets one message have."""
-
 ENTRY_LIMIT = 256 * 1024
 BUNDLE_LIMIT = 900_000
-DISPLAYS_LIMIT = 4 * 1024 * 1024
-DISPLAYS_COUNT = 5_000
 TRACEBACK_LIMIT = 64 * 1024
 MESSAGE_LIMIT = 16 * 1024
-CELLS_KEPT = 16
+_PIECE = 64 * 1024
 
 
 def json_size(text: str) -> int:
     """Return how many bytes `text` takes in a JSON message."""
     quoted = encode_basestring(text)
     return len(quoted) if quoted.isascii() else len(quoted.encode("utf-8", "surrogatepass"))
+
+
+def utf8_size(text: str, start: int = 0) -> int:
+    """Return how many bytes `text` from `start` on takes in UTF-8, without a copy of all of it."""
+    if text.isascii():
+        return len(text) - start
+    pieces = (text[at : at + _PIECE] for at in range(start, len(text), _PIECE))
+    return sum(len(piece.encode("utf-8", "surrogatepass")) for piece in pieces)
 
 
 def sound(text: str) -> str:
@@ -62,99 +62,39 @@ def cut_traceback(lines: Sequence[str]) -> list[str]:
     return [cut_text("\n".join(lines), TRACEBACK_LIMIT)]
 
 
-def cut_bundle(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a MIME bundle whose text entries are cut and whose too large other entries are named instead."""
+def cut_bundle(data: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """Return a MIME bundle whose text entries are cut and whose too large other entries are named instead.
+
+    The number is how many bytes were left out.
+    """
     kept: dict[str, Any] = {}
-    room, left_out = BUNDLE_LIMIT, []
+    room, left_out, cut = BUNDLE_LIMIT, [], 0
     for mime in sorted(data, key=lambda mime: mime != "text/plain"):
         value = data[mime]
         if isinstance(value, str) and mime.startswith("text/"):
-            value = cut_text(value, min(ENTRY_LIMIT, room))
-        size = _size(value)
+            whole, value = value, cut_text(value, min(ENTRY_LIMIT, room))
+            cut += max(utf8_size(whole) - utf8_size(value), 0)
+        size = bundle_size(value)
         if size <= room:
             kept[mime] = value
             room -= size
         else:
             left_out.append(f"{mime} of {size} bytes")
+            cut += size
     if left_out:
         mark = f"[… {', '.join(left_out)} cut …]"
         kept["text/plain"] = f"{kept['text/plain']}\n{mark}" if "text/plain" in kept else mark
-    return kept
+    return kept, cut
 
 
-def _size(value: Any) -> int:
+def bundle_size(value: Any) -> int:
+    """Return about how many bytes a bundle, or a value in it, takes in a JSON message."""
     if isinstance(value, str):
         return json_size(value)
     if isinstance(value, bytes):
         return len(value) * 4 // 3 + 4
     if isinstance(value, Mapping):
-        return sum(_size(str(key)) + _size(item) for key, item in value.items()) + 2
+        return sum(bundle_size(str(key)) + bundle_size(item) for key, item in value.items()) + 2
     if isinstance(value, (list, tuple)):
-        return sum(map(_size, value)) + 2
+        return sum(map(bundle_size, value)) + 2
     return 32
-
-
-@dataclass(slots=True)
-class _Account:
-    text: int = 0
-    text_cut: int = 0
-    displays: int = 0
-    displays_size: int = 0
-    displays_cut: int = 0
-
-
-class CellAccounts:
-    """How much each of the latest cells has written and shown, from any of its threads."""
-
-    def __init__(self) -> None:
-        self._accounts: OrderedDict[str, _Account] = OrderedDict()
-        self._lock = threading.RLock()
-
-    def take_text(self, cell: str, text: str) -> str:
-        """Return the part of `text` that `cell` may still write."""
-        with self._lock:
-            account = self._account(cell)
-            if account.text_cut:
-                account.text_cut += len(text)
-                return ""
-            room = STREAM_LIMIT - account.text
-            kept = head(text, room)
-            account.text_cut += len(text) - len(kept)
-            kept = head(sound(kept), room)
-            account.text += json_size(kept) - 2
-            return kept
-
-    def take_display(self, cell: str, data: Mapping[str, Any]) -> bool:
-        """Say whether `cell` may show one more bundle."""
-        with self._lock:
-            account, size = self._account(cell), _size(data)
-            if account.displays < DISPLAYS_COUNT and account.displays_size + size <= DISPLAYS_LIMIT:
-                account.displays += 1
-                account.displays_size += size
-                return True
-            account.displays_cut += 1
-            return False
-
-    def text_cut(self, cell: str) -> int:
-        """Return how many characters of text `cell` wrote that were left out."""
-        with self._lock:
-            return self._account(cell).text_cut
-
-    def mark(self, cell: str) -> str:
-        """Return what to say of a cell's cuts at its end, if there were any; later output is left out too."""
-        with self._lock:
-            account = self._account(cell)
-            marks = []
-            if account.text_cut:
-                marks.append(f"\n[… {account.text_cut} characters of output cut …]\n")
-            if account.displays_cut:
-                marks.append(f"\n[… {account.displays_cut} displays cut …]\n")
-            return "".join(marks)
-
-    def _account(self, cell: str) -> _Account:
-        account = self._accounts.get(cell)
-        if account is None:
-            account = self._accounts[cell] = _Account()
-            while len(self._accounts) > CELLS_KEPT:
-                self._accounts.popitem(last=False)
-        return account

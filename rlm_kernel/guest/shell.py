@@ -13,7 +13,8 @@ from ipykernel.zmqshell import ZMQInteractiveShell
 from traitlets import Type
 
 from .cuts import MESSAGE_LIMIT, cut_text, cut_traceback
-from .output import ACCOUNTS, CutDisplayHook, CutPublisher
+from .output import ACCOUNTS, CutDisplayHook, CutPublisher, flush_streams
+from .plain import CutTraceback
 
 FRAMES_KEPT = 20
 """Frames of a deep traceback that are kept at each end; formatting thousands takes seconds."""
@@ -31,6 +32,11 @@ class GuestShell(ZMQInteractiveShell):
         """Keep no copy of what is printed; the base keeps all of it for ever."""
         yield
 
+    def init_traceback_handlers(self, custom_exceptions: Any) -> None:
+        """Format errors with their messages cut."""
+        super().init_traceback_handlers(custom_exceptions)
+        self.InteractiveTB = CutTraceback(mode=self.xmode, theme_name=self.colors, tb_offset=1)
+
     def _get_exc_info(self, exc_tuple: Any = None) -> Any:
         etype, value, trace = super()._get_exc_info(exc_tuple)
         trace, self._frames_cut = shorten(trace)
@@ -40,6 +46,7 @@ class GuestShell(ZMQInteractiveShell):
         lines = list(stb)
         if self._frames_cut:
             lines.insert(-1, f"[… {self._frames_cut} frames in the middle cut …]")
+        flush_streams()
         super()._showtraceback(etype, cut_text(str(evalue), MESSAGE_LIMIT), cut_traceback(lines))
 
     def ask_exit(self) -> None:
@@ -58,11 +65,11 @@ class GuestKernel(IPythonKernel):
     async def do_execute(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Run a cell.
 
-        An error's message is cut in the reply as it is in the output; `rlm_cut` in the reply counts the characters of
-        text that the cell wrote and that were left out.
+        An error's message is cut in the reply as it is in the output; `rlm_cut` in the reply counts the bytes of output
+        that were left out.
         """
         reply: dict[str, Any] = await super().do_execute(*args, **kwargs)
-        reply["rlm_cut"] = ACCOUNTS.text_cut(self.get_parent()["header"]["msg_id"])
+        reply["rlm_cut"] = ACCOUNTS.cut(self.get_parent()["header"]["msg_id"])
         if "evalue" in reply:
             reply["evalue"] = cut_text(reply["evalue"], MESSAGE_LIMIT)
         return reply

@@ -53,8 +53,57 @@ def test_a_flood_of_text_is_cut_and_marked(guest: GuestHost, code: str) -> None:
     cell = guest.run(code)
     assert cell.reply["status"] == "ok"
     assert 100_000 < len(cell.text.encode()) < 1_100_000
-    assert cell.text.endswith(f"\n[… {cell.reply['rlm_cut']} characters of output cut …]\n")
+    assert cell.text.endswith(
+        f"\n[… output is cut from here on …]\n\n[… {cell.reply['rlm_cut']} bytes of output cut …]\n"
+    )
     assert guest.run("print('fine')").text == "fine\n"
+
+
+def test_no_flushed_line_is_lost(guest: GuestHost) -> None:
+    """20,000 lines, each flushed, arrive whole and in few messages; a display between them keeps its place."""
+    code = "for i in range(20_000):\n    print(i, flush=True)\n    if i == 15_000: display(1)"
+    cell = guest.run(f"from IPython.display import display\n{code}")
+    assert cell.text.split() == [str(number) for number in range(20_000)]
+    assert cell.reply["rlm_cut"] == 0
+    assert len(cell.outputs) < 5_000
+    place = next(at for at, out in enumerate(cell.outputs) if out["header"]["msg_type"] == "display_data")
+    texts = [out["content"].get("text", "") for out in cell.outputs]
+    assert "".join(texts[:place]).split()[-1] == "15000"
+
+
+FORKS = """import os
+for _ in range(3):
+    if os.fork() == 0:
+        print('y' * 999_999); os._exit(0)
+for _ in range(3): os.wait()"""
+
+
+def test_what_forked_processes_print_is_the_cells(guest: GuestHost) -> None:
+    """Prints of forks count against their cell, once, and what is cut of them is marked."""
+    assert guest.run("import os\nif os.fork() == 0:\n    print('fork', flush=True); os._exit(0)\nos.wait();").text == (
+        "fork\n"
+    )
+    cell = guest.run(FORKS)
+    assert cell.text.count("y") + cell.text.count("\n") - 5 + cell.reply["rlm_cut"] == 3_000_000
+    assert cell.text.endswith(f"\n[… {cell.reply['rlm_cut']} bytes of output cut …]\n")
+
+
+def test_what_a_thread_loses_later_is_marked(guest: GuestHost) -> None:
+    """Late output over the limit is cut where it begins, and the next cell's end tells how much that was."""
+    guest.run(
+        "import threading\nturn = threading.Event(); done = threading.Event()\n"
+        "def late(): turn.wait(); print('y' * 1_500_000); done.set()\nthreading.Thread(target=late).start()"
+    )
+    first, second = f"cell-{guest.cells}", guest.request("turn.set(); done.wait();")
+    late, deadline = "", time.monotonic() + 10
+    while not late.endswith("bytes of output cut …]\n"):
+        guest.step(deadline)
+        while guest.messages:
+            _, message = guest.messages.popleft()
+            if message["header"]["msg_type"] == "stream":
+                assert message["parent_header"]["msg_id"] == first, second
+                late += message["content"]["text"]
+    assert late.endswith("\n[… output is cut from here on …]\n\n[… 500001 bytes of output cut …]\n")
 
 
 def test_text_that_is_no_utf8_arrives_escaped(guest: GuestHost) -> None:
@@ -70,7 +119,7 @@ def test_half_a_gigabyte_of_text_costs_no_second_copy(fresh: GuestHost) -> None:
     fresh.run("import resource\ndef peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024")
     before = int(fresh.run("peak()").result)
     cell = fresh.run("print('x' * 500_000_000)")
-    assert cell.text.endswith("[… 499000001 characters of output cut …]\n")
+    assert cell.text.endswith("[… 499000001 bytes of output cut …]\n")
     assert int(fresh.run("peak()").result) - before < 520_000_000
 
 
@@ -80,6 +129,32 @@ def test_a_huge_result_is_cut_before_it_is_written_out(guest: GuestHost) -> None
     assert len(result) < 300_000
     assert "cut …]" in result
     assert "cut …]" in guest.run("['x' * 20_000_000]").result
+
+
+def peak_growth(guest: GuestHost, code: str) -> int:
+    """Return by how many bytes a cell raised the kernel's highest use of memory."""
+    guest.run("import resource\ndef peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024")
+    before = int(guest.run("peak()").result)
+    guest.run(code)
+    return int(guest.run("peak()").result) - before
+
+
+HUGE = {
+    "bytes": "bytes(300_000_000)",
+    "bytearray": "bytearray(300_000_000)",
+    "array": "from array import array; array('b', bytes(1)) * 300_000_000",
+    "texts": "['x' * 3_000_000 for _ in range(100)]",
+    "nested": "{'a': [['x' * 300_000_000]]}",
+    "error": "raise ValueError('x' * 300_000_000)",
+    "note": "error = ValueError(1); error.add_note('x' * 300_000_000); raise error",
+}
+
+
+@pytest.mark.parametrize("code", HUGE.values(), ids=HUGE)
+def test_a_huge_value_is_shown_without_a_copy(fresh: GuestHost, code: str) -> None:
+    """Showing a value of 300 MB, or an error with such a message, takes little more memory than the value."""
+    fresh.bind()
+    assert peak_growth(fresh, code) < 340_000_000
 
 
 def test_too_many_displays_are_counted(guest: GuestHost) -> None:
