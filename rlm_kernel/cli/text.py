@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from rlm_kernel.text import ESCAPES
 
-_ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor, erase
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f]).*?(?:\x07|\x1b\\|\x9c|$)"  # strings: titles, links, clipboard
-    r"|\x9b[0-?]*[ -/]*[@-~]"
-    r"|\x1b[ -/]*[0-~]",
-    re.DOTALL,
-)
 _BIDI = (*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C)
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *_BIDI)
 _DROPPED = {code: None for code in _CONTROLS if chr(code) not in "\n\t"}
@@ -21,7 +14,7 @@ def clean(text: str) -> str:
 
     Newlines and tabs stay.
     """
-    return _ESCAPES.sub("", text).translate(_DROPPED).encode("utf-8", "backslashreplace").decode("utf-8")
+    return ESCAPES.sub("", text).translate(_DROPPED).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def one_line(text: str, limit: int = 200) -> str:

@@ -6,9 +6,9 @@ import re
 from itertools import groupby
 
 from rlm_kernel.kernel.result import CellResult
+from rlm_kernel.text import ESCAPES
 from rlm_kernel.types import JSON
 
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _CUT = "\n[… {:,} characters not shown here; what is in a variable is still whole …]\n"
 _TRACEBACK_CHARACTERS = 2_000
@@ -38,7 +38,7 @@ def cut(text: str, limit: int) -> str:
 
 def plain(text: str) -> str:
     """Return `text` without terminal codes, overwritten progress lines, control characters and lone surrogates."""
-    text = _ANSI.sub("", text).replace("\r\n", "\n")
+    text = ESCAPES.sub("", text).replace("\r\n", "\n")
     if "\r" in text:
         text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
     return encodable(_CONTROL.sub("", text))
@@ -110,7 +110,8 @@ def _notes(result: CellResult) -> list[str]:
     elif result.status == "interrupted":
         notes.append("[The cell was interrupted.]")
     elif result.status == "kernel_died":
-        notes.append("[The kernel died during this cell, perhaps for want of memory.]")
+        why = "the sandbox's memory was full" if result.ename == "OutOfMemory" else str(result.evalue)
+        notes.append(f"[The kernel died during this cell: {plain(why)[:200]}. The last of its output may be missing.]")
     elif result.status == "error" and not any(output.get("output_type") == "error" for output in result.outputs):
         notes.append(plain(f"{result.ename}: {result.evalue}"[:_TRACEBACK_CHARACTERS]))
     if result.lost is not None:

@@ -41,7 +41,7 @@ from rlm_kernel.kernel.messages import (
     decode_lenient,
     execute_request,
 )
-from rlm_kernel.kernel.outputs import Outputs
+from rlm_kernel.kernel.outputs import MAX_WEIGHT, Outputs, weight
 from rlm_kernel.kernel.result import CellResult, Final
 from rlm_kernel.stream import Endpoint
 from rlm_kernel.types import JSON
@@ -242,7 +242,7 @@ class KernelClient:
             case KernelDied():
                 self._on_died(content)
             case Cut() if (cell := self._cell(content.cell_msg_id)) is not None:
-                cell.outputs.cut += content.bytes
+                cell.outputs.add_cut(content.bytes)
 
     def _on_died(self, death: KernelDied) -> None:
         if not self._ready.done() and death.generation <= self._generation:
@@ -271,7 +271,7 @@ class KernelClient:
         ):
             return
         running.reply = decode(envelope.content, ReplyContent)
-        running.outputs.cut += running.reply.rlm_cut
+        running.outputs.add_cut(running.reply.rlm_cut)
         running.advance()
 
     def _on_iopub(self, message: Message) -> None:
@@ -287,8 +287,8 @@ class KernelClient:
             cell.idle |= decode(envelope.content, StatusContent).execution_state == "idle"
         elif envelope.header.msg_type == "clear_output":
             clear = decode_lenient(envelope.content, ClearContent) or ClearContent()
-            cell.outputs.clear(clear.wait)
-            self._sink.emit(CellOutputCleared(cell=cell.cell, wait=clear.wait))
+            if cell.outputs.clear(clear.wait):
+                self._sink.emit(CellOutputCleared(cell=cell.cell, wait=clear.wait))
         elif (output := cell.outputs.take(envelope)) is not None:
             self._sink.emit(
                 CellOutput(
@@ -319,7 +319,9 @@ def _cell_end(running: _Running) -> CellEnd:
     wrapped = (running.reply.user_expressions if running.reply else {}).get("rlm")
     bundle = decode_lenient(wrapped, CellEndBundle) if wrapped is not None else None
     raw = bundle.data.get(CELL_MIME) if bundle is not None else None
-    return (decode_lenient(raw, CellEnd) if raw is not None else None) or CellEnd()
+    if raw is None or weight(bytes(raw)) > MAX_WEIGHT:
+        return CellEnd()
+    return decode_lenient(raw, CellEnd) or CellEnd()
 
 
 def _result(
@@ -330,7 +332,7 @@ def _result(
     if status is None:
         failed = error is not None if running.reply is None else running.reply.status != "ok"
         status = "kernel_died" if running.died else "error" if failed else "ok"
-    ename, evalue = (error.ename, error.evalue) if error else (None, None)
+    ename, evalue = (error.ename, error.evalue) if error else running.reply.error() if running.reply else (None, None)
     if running.died is not None:
         ename = "OutOfMemory" if running.died.oom else "KernelDied"
         evalue = f"the kernel process ended with status {running.died.code}"

@@ -20,7 +20,8 @@ CELL_END = "__import__('rlm_guest.names', fromlist=['names']).cell_end()"
 
 S = TypeVar("S")
 Name = Annotated[str, msgspec.Meta(max_length=200)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+MAX_COUNT = 2**53
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -68,7 +69,7 @@ class DisplayContent(msgspec.Struct, frozen=True):
 
     data: dict[str, Any]
     metadata: dict[str, Any] = {}
-    execution_count: int | None = None
+    execution_count: Count | None = None
     transient: Transient = Transient()
 
 
@@ -87,12 +88,20 @@ class StatusContent(msgspec.Struct, frozen=True):
 
 
 class ReplyContent(msgspec.Struct, frozen=True):
-    """An execute_reply; `rlm_cut` counts the characters that the kernel itself left out of the cell's output."""
+    """An execute_reply; `rlm_cut` counts the bytes of output that the kernel itself left out."""
 
     status: Literal["ok", "error", "aborted", "abort"]
-    execution_count: int | None = None
+    execution_count: Count | None = None
+    ename: msgspec.Raw = msgspec.Raw(b"null")
+    evalue: msgspec.Raw = msgspec.Raw(b"null")
     rlm_cut: Count = 0
     user_expressions: dict[str, msgspec.Raw] = {}
+
+    def error(self) -> tuple[str | None, str | None]:
+        """Return an error's name and message, for when its output was cut."""
+        if self.status == "ok":
+            return None, None
+        return decode_lenient(self.ename, str), decode_lenient(self.evalue, str)
 
 
 class CellEndBundle(msgspec.Struct, frozen=True):

@@ -239,6 +239,24 @@ async def test_a_flood_is_cut_at_the_host() -> None:
         assert len(kept) <= 16 * 1024 * 1024
 
 
+async def test_an_error_after_a_flood_still_has_its_name() -> None:
+    """Where an error's output is cut, its name and message are those of the reply."""
+    async with started() as (guest, client, _):
+        task, parent = await begin(guest, client)
+        for _ in range(18):
+            await guest.say_all(Channel.IOPUB, "stream", parent, name="stdout", text="x" * 1_000_000)
+        await guest.jupyter(Channel.IOPUB, "error", parent, ename="E", evalue="v", traceback=["t"])
+        await reply(guest, parent, status="error", ename="E", evalue="v")
+        await idle(guest, parent)
+        result = await asyncio.wait_for(task, 5)
+        assert (result.status, result.ename, result.evalue) == ("error", "E", "v")
+        task, parent = await begin(guest, client)
+        await reply(guest, parent, status="error", ename=5, evalue=["v"], execution_count=1)
+        await idle(guest, parent)
+        result = await asyncio.wait_for(task, 5)
+        assert (result.status, result.ename, result.evalue) == ("error", None, None)
+
+
 async def test_a_kernel_that_can_not_start() -> None:
     """A kernel that dies at its start, or can't load the context, is `KernelFailed`."""
     for message in (
