@@ -54,6 +54,12 @@ def oom_kills() -> int | None:
     return found
 
 
+def memory_left() -> int | None:
+    """Return how much memory this container may still take; what only caches files on a disk counts as free."""
+    found: int | None = _attempt(_memory_left)
+    return found
+
+
 def _attempt(read: Callable[[], Any]) -> Any:
     try:
         return read()
@@ -122,6 +128,15 @@ def _oom_kills() -> int:
     text = _read("memory.events", "memory/memory.oom_control")
     rows = dict(line.split() for line in text.splitlines())
     return int(rows["oom_kill"])
+
+
+def _memory_left() -> int | None:
+    limit = _limit("memory.max", "memory/memory.limit_in_bytes")
+    if limit is None:
+        return None
+    used = int(_read("memory.current", "memory/memory.usage_in_bytes"))
+    rows = dict(line.split() for line in _read("memory.stat", "memory/memory.stat").splitlines())
+    return limit - used + int(rows["inactive_file"]) + int(rows["active_file"])
 
 
 def _read(v2: str, v1: str) -> str:

@@ -17,9 +17,10 @@ from .carrier import Carrier
 from .facts import oom_kills, read_facts
 from .framed import Framed
 from .inbox import ContextInbox
-from .messages import KernelMessage, replace_content
+from .leftovers import clear
+from .messages import KernelMessage, own_message
 from .meter import OutputMeter
-from .process import KernelProcess, clear_private, kill_all
+from .process import KernelProcess, kill_all
 from .sockets import QUEUE_LENGTH, KernelSockets
 from .wire import LIMITS, MIB, PROTOCOL_VERSION, Channel, Message, WireError
 
@@ -66,6 +67,7 @@ class Relay:
         self._held_of_host: deque[Message] = deque()
         self._held_of_kernel: deque[Message] = deque()
         self._oom_kills = oom_kills()
+        self._emptied = False
 
     def run(self) -> int:
         """Carry messages until the stream ends, then end everything; return the exit status."""
@@ -184,7 +186,7 @@ class Relay:
         """Kill everything but this process and start the next kernel. Raise `OSError` when that can't be had."""
         kill_all(self._process.pid)
         self._drop_kernel()
-        clear_private()
+        self._emptied = clear(self._bind["size"] if self._bind else 0)
         self._process = KernelProcess(self._process.generation + 1)
         self._kernel = KernelSockets(self._zmq, self._process)
         self._oom_kills = oom_kills()
@@ -205,7 +207,7 @@ class Relay:
             self._tell_host("kernel_warm", generation=self._process.generation)
         if not kernel.ready and kernel.warm and kernel.bound:
             kernel.ready = True
-            self._tell_host("kernel_ready", generation=self._process.generation, **kernel.bound)
+            self._tell_host("kernel_ready", generation=self._process.generation, emptied=self._emptied, **kernel.bound)
 
     def _from_link(self, kernel: KernelSockets) -> None:
         try:
@@ -246,9 +248,9 @@ class Relay:
         payload = message.payload
         always = message.type in ("status", "error")
         if always and len(payload) > self._meter.limits.message:
-            payload = replace_content(
-                message, {"ename": "OutputTooLarge", "evalue": "an error was cut", "traceback": []}
-            )
+            self._meter.cut(message.cell, len(payload))
+            content = {"ename": "OutputTooLarge", "evalue": "an error was cut", "traceback": []}
+            payload = own_message(message.type, message.cell, content)
         if self._meter.admit(message.cell, len(payload), self._stream.wire.queued(Channel.IOPUB), always=always):
             if message.type == "status":
                 self._tell_cuts()
@@ -257,17 +259,26 @@ class Relay:
     def _pass_reply(self, message: KernelMessage) -> None:
         payload = message.payload
         if len(payload) > LIMITS[Channel.SHELL].message:
+            self._meter.cut(message.cell, len(payload))
             evalue = "the kernel's reply was too large"
-            payload = replace_content(
-                message, {"status": "error", "ename": "ReplyTooLarge", "evalue": evalue, "traceback": []}
-            )
+            content = {"status": "error", "ename": "ReplyTooLarge", "evalue": evalue, "traceback": []}
+            payload = own_message(message.type, message.cell, content)
         if self._stream.wire.queued(Channel.SHELL) < REPLIES_QUEUE:
             self._tell_cuts()
+            self._tell_kills(message.cell)
             self._stream.wire.send(Channel.SHELL, payload)
 
     def _tell_cuts(self) -> None:
         for cell, size, messages in self._meter.take_cuts():
             self._tell_host("cut", cell_msg_id=cell, bytes=size, messages=messages)
+
+    def _tell_kills(self, cell: str) -> None:
+        """Let a cell that ends say so when the system killed processes it had started."""
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        if before is not None and self._oom_kills is not None and (killed := self._oom_kills - before) > 0:
+            text = f"[… {killed} processes were killed: the memory of the container was used up …]\n"
+            payload = own_message("stream", cell, {"name": "stderr", "text": text})
+            self._stream.wire.send(Channel.IOPUB, payload)
 
     # ends
 
@@ -289,7 +300,7 @@ class Relay:
                 self._carry(kernel, source, QUEUE_LENGTH)
         self._tell_cuts()
         before, now = self._oom_kills, oom_kills()
-        oom = before is not None and now is not None and now > before
+        oom = code == -signal.SIGKILL and before is not None and now is not None and now > before
         self._tell_host("kernel_died", generation=self._process.generation, code=code, oom=oom)
         self._drop_kernel()
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 DELIMITER = b"<IDS|MSG>"
+HEADER_LIMIT = 64 * 1024
+"""Bytes of a header; the relay reads headers, and memory that it takes can't be got back by killing the kernel."""
 
 
 class KernelMessage(NamedTuple):
@@ -30,6 +32,8 @@ def from_kernel(frames: list[bytes]) -> KernelMessage | None:
     try:
         start = frames.index(DELIMITER) + 2
         header, parent, metadata, content = frames[start : start + 4]
+        if len(header) + len(parent) > HEADER_LIMIT:
+            return None
         kind = json.loads(header)["msg_type"]
         cell = json.loads(parent).get("msg_id", "")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -44,15 +48,15 @@ def join(header: bytes, parent: bytes, metadata: bytes, content: bytes) -> bytes
     return b'{"header":%b,"parent_header":%b,"metadata":%b,"content":%b}' % (header, parent, metadata, content)
 
 
-def replace_content(message: KernelMessage, content: Mapping[str, Any]) -> bytes:
-    """Return a message of the same type and cell with another content."""
+def own_message(kind: str, cell: str, content: Mapping[str, Any]) -> bytes:
+    """Return a message of the relay's own, as one of the kernel's that belongs to `cell`."""
     header = {
-        "msg_id": f"relay-{message.cell}",
-        "msg_type": message.type,
+        "msg_id": f"relay-{cell}",
+        "msg_type": kind,
         "version": "5.3",
         "username": "",
         "session": "",
         "date": "",
     }
-    parts: tuple[Mapping[str, Any], ...] = (header, {"msg_id": message.cell}, {}, content)
+    parts: tuple[Mapping[str, Any], ...] = (header, {"msg_id": cell}, {}, content)
     return join(*(json.dumps(part).encode() for part in parts))

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from .rate import Rate
 from .wire import MIB
 
 SPARE_MESSAGES = 1000
@@ -11,13 +12,21 @@ SPARE_MESSAGES = 1000
 
 @dataclass(frozen=True, slots=True)
 class OutputLimits:
-    """Limits in bytes; `queue` is what may wait for the host to read on."""
+    """Limits in bytes and messages; `queue` is what may wait for the host to read on.
+
+    Those per second are for all cells together, after a burst in which one cell has room for all that it may send.
+    All of them are above what the kernel's own cut lets pass.
+    """
 
     message: int = MIB
-    cell_bytes: int = 8 * MIB
+    cell_bytes: int = 12 * MIB
     cell_messages: int = 20_000
     queue: int = 16 * MIB
     cells: int = 64
+    bytes_burst: int = 32 * MIB
+    bytes_per_second: int = 4 * MIB
+    messages_burst: int = 40_000
+    messages_per_second: int = 4_000
 
 
 @dataclass(slots=True)
@@ -30,10 +39,19 @@ class _Cell:
 
 @dataclass(slots=True)
 class OutputMeter:
-    """Counts output per request and decides what passes; what belongs to none of them shares one account."""
+    """Counts output per request and per second and decides what passes.
+
+    What belongs to no request that is known here shares one account.
+    """
 
     limits: OutputLimits = field(default_factory=OutputLimits)
     _cells: OrderedDict[str, _Cell] = field(default_factory=lambda: OrderedDict({"": _Cell()}))
+    _bytes: Rate = field(init=False)
+    _messages: Rate = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._bytes = Rate(self.limits.bytes_burst, self.limits.bytes_per_second)
+        self._messages = Rate(self.limits.messages_burst, self.limits.messages_per_second)
 
     def start(self, cell: str) -> None:
         """Open the account of a cell or another request; the oldest ones are closed."""
@@ -54,14 +72,22 @@ class OutputMeter:
                 and account.size + size <= limits.cell_bytes
                 and account.messages < limits.cell_messages
                 and queued + size <= limits.queue
+                and self._bytes.left() >= size
+                and self._messages.take(1)
             )
         if fits:
+            self._bytes.take(size)
             account.size += size
             account.messages += 1
         else:
-            account.cut_size += size
-            account.cut_messages += 1
+            self.cut(cell, size)
         return fits
+
+    def cut(self, cell: str, size: int) -> None:
+        """Count what was left out otherwise."""
+        account = self._cells.get(cell) or self._cells[""]
+        account.cut_size += size
+        account.cut_messages += 1
 
     def take_cuts(self) -> list[tuple[str, int, int]]:
         """Return cell, bytes and messages of what was left out since the last call."""

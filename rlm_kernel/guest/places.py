@@ -8,6 +8,9 @@ SHARED = os.environ.get("RLM_SHARED", "/run/rlm")
 PRIVATE = os.environ.get("RLM_PRIVATE", "/run/rlm-guest")
 """A small tmpfs of the container: the kernel's sockets and a context that came over the stream."""
 
+SHM, TMP = os.environ.get("RLM_SHM"), os.environ.get("RLM_TMP")
+"""The container's other folders in memory, which are emptied where room is needed; elsewhere there are none."""
+
 STREAM_SOCKET = f"{SHARED}/stream"
 CONTEXT_NAME = "context"
 INDEX_NAME = "context.json"

@@ -74,18 +74,6 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_EXCL, mode=0o600)  # never through a link, or into a pipe, that a cell left here
 
 
-def clear_private() -> None:
-    """Remove what the last kernel and its cells left in the private folder, so that the next one finds room there."""
-    import shutil  # noqa: PLC0415  rarely needed
-
-    for entry in list(os.scandir(places.PRIVATE)):
-        with contextlib.suppress(OSError, RecursionError):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            elif entry.name not in (places.CONTEXT_NAME, places.INDEX_NAME):
-                os.unlink(entry.path)  # noqa: PTH108
-
-
 def kill_all(kernel_pid: int) -> None:
     """Kill every process but this one, and wait until they are gone.
 

@@ -12,6 +12,7 @@ from rlm_kernel.session import Session
 from tests.attacks.conftest import assert_usable, memory_bound, printed, run
 from tests.docker.conftest import MIB, OpenSession
 
+DEEP = "os.chdir('/tmp')\nfor _ in range(2000): os.mkdir('d'); os.chdir('d')"
 BOMBS = {
     "forks": "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
     "forks that leave": "import os\nwhile True:\n    try: os.fork() or os.setsid()\n    except OSError: pass",
@@ -43,6 +44,28 @@ for folder in ("/tmp", "/dev/shm", "/run/rlm-guest"):
     except OSError: pass
 while True: pass
 """,
+    "files in memory": f"""
+import os
+{DEEP}
+try:
+    with open("full", "wb") as file:
+        while True: file.write(bytes(2**20))
+except OSError: pass
+x = []
+while True: x.append(bytearray(2**22))
+""",
+    "shared memory": """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.shmat.restype = ctypes.c_void_p
+while True:
+    memory = libc.shmat(libc.shmget(0, 2**26, 0o1600), None, 0)
+    ctypes.memset(memory, 1, 2**26)
+    libc.shmdt(ctypes.c_void_p(memory))
+""",
+    "empty files": "for number in range(10**9): open(f'/dev/shm/{number}', 'w').close()",
+    "zombies": "import os\nwhile True:\n    try: os.fork() or os._exit(0)\n    except OSError: pass",
+    "search": "import re\nre.match('(a|a)+$', 'a' * 60 + 'b')",
     "inodes": """
 for number in range(10**9):
     try: open(f"/run/rlm-guest/{number}", "w")
@@ -52,7 +75,33 @@ for number in range(10**9):
 }
 
 
-LONG = {"files", "forks that leave", "memory, many", "pipes", "inodes", "watches"}
+LONG = {"files", "forks that leave", "memory, many", "pipes", "inodes", "watches", "empty files", "zombies"}
+
+TYPED = [
+    ("/tmp", "open('/tmp/full', 'wb').write(bytes(2**26))", "OSError", "No space left on device"),
+    ("/dev/shm", "open('/dev/shm/full', 'wb').write(bytes(2**26))", "OSError", "No space left on device"),
+    ("private", "open('/run/rlm-guest/full', 'wb').write(bytes(2**26))", "OSError", "No space left on device"),
+    ("root", "open('/full', 'wb')", "OSError", "Read-only file system"),
+    ("files", "[open('/dev/null') for _ in range(10**5)]", "OSError", "Too many open files"),
+    ("sockets", "import socket\n[socket.socketpair() for _ in range(10**5)]", "OSError", "Too many open files"),
+    (
+        "threads",
+        "import threading\nstop = threading.Event()\ntry:\n"
+        "    for _ in range(10**5): threading.Thread(target=stop.wait, daemon=True).start()\nfinally: stop.set()",
+        "RuntimeError",
+        "can't start new thread",
+    ),
+    (
+        "zombies",
+        "import os\nchildren = []\ntry:\n    for _ in range(10**5): children.append(os.fork() or os._exit(0))\n"
+        "finally:\n    for pid in children: os.waitpid(pid, 0)",
+        "BlockingIOError",
+        "temporarily unavailable",
+    ),
+    ("recursion", "def f(): f()\nf()", "RecursionError", "maximum recursion depth"),
+    ("address space", "bytearray(2**60)", "MemoryError", None),
+    ("digits", "str(10**10**5)", "ValueError", "integer string conversion"),
+]
 
 
 @pytest.mark.parametrize(
@@ -85,3 +134,40 @@ async def test_a_bomb(open_test_session: OpenSession, name: str) -> None:
         await asyncio.wait([watching])
         await assert_usable(other)
     assert slowest < 5
+
+
+async def test_running_out_of_a_thing_is_an_error_of_the_cell(open_test_session: OpenSession) -> None:
+    """Where the system refuses more of a thing, the cell has an error that says so, and the session lives on."""
+    async with open_test_session() as session:
+        assert (await run(session, "kept = 1")).status == "ok"
+        for name, code, ename, says in TYPED:
+            result = await run(session, code)
+            assert (result.status, result.ename) == ("error", ename), (name, result)
+            assert says is None or says in str(result.evalue), name
+            assert printed(await run(session, "print(kept)")) == "1\n"
+            await assert_usable(session)
+        result = await run(session, "import os; os._exit(1)")
+        assert result.status == "kernel_died"
+        await assert_usable(session)
+
+
+async def test_a_childs_death_for_want_of_memory_is_told(open_test_session: OpenSession) -> None:
+    """When the system kills a process that a cell started, and not its kernel, the cell's output says so."""
+    hog = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'x = [bytearray(2**22) for _ in range(999)]'])"
+    async with open_test_session() as session:
+        assert "1 processes were killed: the memory of the container was used up" in printed(await run(session, hog))
+        assert printed(await run(session, "print('next')")) == "next\n"
+        assert (await run(session, "import os; os._exit(1)")).ename == "KernelDied"
+
+
+async def test_memory_that_files_hold_is_got_back(open_test_session: OpenSession) -> None:
+    """A kernel that dies for want of memory, most of it in files, is followed by one that has room."""
+    async with open_test_session(tmp_size=400 * MIB) as session:
+        for _ in range(2):
+            result = await run(session, BOMBS["files in memory"])
+            assert (result.status, result.ename) == ("kernel_died", "OutOfMemory")
+            await assert_usable(session)
+        assert printed(await run(session, "import os; print(os.listdir('/tmp'))")) == "[]\n"
+        await run(session, "open('/tmp/small', 'w').write('x')")
+        assert (await run(session, "import os; os._exit(1)")).status == "kernel_died"
+        assert printed(await run(session, "print(open('/tmp/small').read())")) == "x\n"

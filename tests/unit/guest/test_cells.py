@@ -197,7 +197,7 @@ def test_the_relay_cuts_what_the_kernel_does_not(fresh: GuestHost) -> None:
     fresh.bind()
     fresh.run("from rlm_guest import output\noutput.CutStream.write = output.OutStream.write")
     cell = fresh.run("import sys\nfor i in range(30): sys.stdout.write('x' * 1_000_000); sys.stdout.flush()")
-    assert 7_000_000 < len(cell.text) <= 8 * 1024 * 1024
+    assert 11_000_000 < len(cell.text) <= 12 * 1024 * 1024
     cuts = [message for message in fresh.control if message["type"] == "cut"]
     assert {cut["cell_msg_id"] for cut in cuts} == {"cell-2"}
     assert len(cell.text) + sum(cut["bytes"] for cut in cuts) > 30_000_000
@@ -205,6 +205,17 @@ def test_the_relay_cuts_what_the_kernel_does_not(fresh: GuestHost) -> None:
     cell = fresh.run("sys.stdout.write('x' * 3_000_000)")
     assert cell.text == ""
     assert fresh.until("cut")["cell_msg_id"] == "cell-3"
+
+
+def test_the_relay_cuts_per_second_too(fresh: GuestHost) -> None:
+    """Cell after cell without the first cut can't pass more than the burst; each byte is carried or reported."""
+    fresh.bind()
+    fresh.run("from rlm_guest import output\noutput.CutStream.write = output.OutStream.write\nimport sys")
+    flood = "for i in range(12): sys.stdout.write('x' * 1_000_000); sys.stdout.flush()"
+    carried = sum(len(fresh.run(flood).text) for _ in range(4))
+    assert 20_000_000 < carried < 45_000_000
+    cut = sum(message["bytes"] for message in fresh.control if message["type"] == "cut")
+    assert 48_000_000 <= carried + cut < 48_100_000
 
 
 @pytest.mark.parametrize(

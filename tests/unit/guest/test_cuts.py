@@ -161,6 +161,20 @@ def test_the_meter_admits_no_more_than_its_limits(outputs: list[tuple[str, int, 
     assert meter.take_cuts() == []
 
 
+def test_the_meter_holds_all_cells_to_a_rate() -> None:
+    """What all cells together send stays within the burst, in bytes and in messages; the rest is reported as theirs."""
+    meter = OutputMeter(OutputLimits(bytes_burst=1000, bytes_per_second=1, messages_burst=30, messages_per_second=1))
+    for number in range(20):
+        meter.start(f"{number}")
+    large = sum(meter.admit(f"{number}", 100, 0, always=False) for number in range(20))
+    assert large == 10
+    assert [cell for cell, _, _ in meter.take_cuts()] == [f"{number}" for number in range(10, 20)]
+    small = sum(meter.admit(f"{number % 20}", 0, 0, always=False) for number in range(60))
+    assert small == 20
+    assert sum(messages for _, _, messages in meter.take_cuts()) == 40
+    assert meter.admit("0", 100, 0, always=True)
+
+
 def test_what_always_passes_still_stops_at_twice_the_queue() -> None:
     """Not even a status may fill the memory when the host reads nothing."""
     meter = OutputMeter(OutputLimits(queue=1000))
