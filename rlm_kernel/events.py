@@ -15,6 +15,8 @@ from rlm_kernel.types import JSON, Message, Usage
 SCHEMA_VERSION = 1
 
 CellStatus = Literal["ok", "error", "timed_out", "interrupted", "kernel_died"]
+InterruptReason = Literal["timed_out", "stopped", "budget"]
+InterruptStep = Literal["sigint", "cancel", "restart", "replace"]
 RunStatus = Literal["answered", "partial", "failed", "cancelled"]
 AnswerSource = Literal["FINAL", "FINAL_VAR", "answer", "reply", "last_request"]
 
@@ -48,7 +50,7 @@ class ContextStored(Event, frozen=True, kw_only=True):
 
 
 class SandboxStarted(Event, frozen=True, kw_only=True):
-    """A container runs and its limits were read back from inside (`seen`).
+    """A container runs and its limits were read back from inside (`seen`). Another one takes the place of one lost.
 
     `runtime` is ours, `oci_runtime` the engine's; `image` is a tag, `image_id` the digest it stood for.
     """
@@ -171,6 +173,19 @@ class CellOutputCleared(Event, frozen=True, kw_only=True):
     wait: bool = False
 
 
+class CellInterrupted(Event, frozen=True, kw_only=True):
+    """A step is taken to end a cell, `seconds` after its start; a step follows when the one before it was no use.
+
+    "sigint" is the signal, "cancel" comes from another thread of the kernel's, "restart" ends all processes and starts
+    a new kernel, and "replace", which comes after the cell's end, starts a new container.
+    """
+
+    cell: int
+    step: InterruptStep
+    reason: InterruptReason
+    seconds: float
+
+
 class CellFinished(Event, frozen=True, kw_only=True):
     """A cell's end. `cut` is about how many bytes of output were left out; `final` is what it gave as an answer."""
 
@@ -277,6 +292,7 @@ AnyEvent = (
     | CellStarted
     | CellOutput
     | CellOutputCleared
+    | CellInterrupted
     | CellFinished
     | SubcallRequested
     | SubcallReplied

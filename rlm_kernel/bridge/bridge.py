@@ -96,6 +96,13 @@ class Bridge:
         finally:
             self._end_cell()
 
+    async def move(self, endpoint: Endpoint) -> None:
+        """Serve `endpoint` in place of the one so far, once the calls of that one have ended."""
+        while self._in_flight:
+            await asyncio.wait(self._in_flight.values())
+        self._endpoint = endpoint
+        endpoint.handle(Channel.SUBCALL, self._on_message)
+
     def _end_cell(self) -> None:
         self._cell = None
         for task in self._in_flight.values():

@@ -27,6 +27,7 @@ OUTCOMES = {
     "interrupted": "was interrupted",
     "kernel_died": "lost its kernel",
 }
+REASONS = {"timed_out": "its time limit", "stopped": "it was stopped", "budget": "the budget is spent"}
 
 
 class ProgressConsole(Console):
@@ -121,6 +122,10 @@ class Progress:
     def _(self, event: ev.KernelLost) -> None:
         lost = f"; lost {one_line(', '.join(event.lost))}" if event.lost else ""
         self._line(f"the kernel is lost: {one_line(event.reason)}{lost}", "yellow")
+
+    @_show.register
+    def _(self, event: ev.CellInterrupted) -> None:
+        self._line(f"cell {event.cell} is to end after {event.seconds:.1f} s ({REASONS[event.reason]}): {event.step}")
 
     @_show.register
     def _(self, event: ev.ModelRetried) -> None:

@@ -13,7 +13,13 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _CUT = "\n[… {:,} characters not shown here; what is in a variable is still whole …]\n"
 _TRACEBACK_CHARACTERS = 2_000
 _MAX_FRAMES = 12
-_MAX_NAMES = 40
+_NAMES_CHARACTERS = 600
+_NAMES_TOLD = 200
+"""The guest tells no more names than these."""
+_DEATHS = {
+    "OutOfMemory": "the sandbox's memory was full",
+    "SandboxLost": "its container ended and is replaced, so the files that cells wrote are gone too",
+}
 
 
 def shown(result: CellResult, limit: int) -> str:
@@ -110,8 +116,8 @@ def _notes(result: CellResult) -> list[str]:
     elif result.status == "interrupted":
         notes.append("[The cell was interrupted.]")
     elif result.status == "kernel_died":
-        why = "the sandbox's memory was full" if result.ename == "OutOfMemory" else str(result.evalue)
-        notes.append(f"[The kernel died during this cell: {plain(why)[:200]}. The last of its output may be missing.]")
+        why = _DEATHS.get(result.ename or "") or plain(str(result.evalue))[:200]
+        notes.append(f"[The kernel died during this cell: {why}. The last of its output may be missing.]")
     elif result.status == "error" and not any(output.get("output_type") == "error" for output in result.outputs):
         notes.append(plain(f"{result.ename}: {result.evalue}"[:_TRACEBACK_CHARACTERS]))
     if result.lost is not None:
@@ -120,7 +126,21 @@ def _notes(result: CellResult) -> list[str]:
 
 
 def _lost(names: tuple[str, ...]) -> str:
-    said = plain(", ".join(name[:80] for name in names[:_MAX_NAMES]))
-    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    gone = f"These variables are gone: {said}{more}." if names else "Your variables are gone."
+    gone = f"These variables are gone: {_listed(names)}." if names else "Your variables are gone."
     return f"[A new kernel runs. {gone} `context` and the functions are there again.]"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    """Return as many names as have room, and the number of the others; what is no name in Python is not repeated."""
+    said: list[str] = []
+    room = _NAMES_CHARACTERS
+    for name in names:
+        room -= len(name) + 2
+        if room < 0:
+            break
+        if name.isidentifier():
+            said.append(name)
+    if not (others := len(names) - len(said)):
+        return ", ".join(said)
+    others_said = f"{'at least ' if len(names) >= _NAMES_TOLD else ''}{others:,} {'more' if said else 'of them'}"
+    return f"{', '.join(said)} and {others_said}" if said else others_said

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from . import names
+from .cancel import CELL
 from .link import Link
 from .subcalls import Subcalls
 from .wire import Channel
@@ -36,9 +37,15 @@ class Guest:
         self.subcalls.resolve(payload)
 
     def _control(self, payload: bytes) -> None:
+        message = json.loads(payload)
+        if message["type"] == "cancel":
+            CELL.cancel(message["cell"])
+        else:
+            self._bind(message)
+
+    def _bind(self, bind: dict[str, Any]) -> None:
         from .context import load_context  # noqa: PLC0415  loads while IPython does
 
-        bind = json.loads(payload)
         try:
             context = load_context(
                 kind=bind["kind"], path=bind["path"], index_path=bind["index_path"], size=bind["size"]

@@ -148,6 +148,9 @@ class Relay:
             case "interrupt":
                 if self._kernel:
                     self._process.interrupt()
+            case "cancel":
+                if self._kernel:
+                    self._kernel.tell({"type": "cancel", "cell": str(message["cell"])})
             case "restart":
                 self._restart()
             case other:
@@ -190,6 +193,7 @@ class Relay:
         self._process = KernelProcess(self._process.generation + 1)
         self._kernel = KernelSockets(self._zmq, self._process)
         self._oom_kills = oom_kills()
+        self._tell_host("restarted", generation=self._process.generation)
         self._pass_bind_on()
 
     # from the kernel

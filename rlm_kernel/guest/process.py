@@ -47,9 +47,10 @@ class KernelProcess:
         self._be_killed_first()
 
     def interrupt(self) -> None:
-        """Send SIGINT to the kernel's process alone, not to what it started."""
+        """Send SIGINT to the kernel's process alone, not to what it started, and let it go on if it was stopped."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGINT)
+            os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """Send SIGKILL to the kernel's process alone."""

@@ -12,6 +12,7 @@ from ipykernel.ipkernel import IPythonKernel
 from ipykernel.zmqshell import ZMQInteractiveShell
 from traitlets import Type
 
+from .cancel import CELL
 from .cuts import MESSAGE_LIMIT, cut_text, cut_traceback
 from .output import ACCOUNTS, CutDisplayHook, CutPublisher, flush_streams
 from .plain import CutTraceback
@@ -68,8 +69,10 @@ class GuestKernel(IPythonKernel):
         An error's message is cut in the reply as it is in the output; `rlm_cut` in the reply counts the bytes of output
         that were left out.
         """
-        reply: dict[str, Any] = await super().do_execute(*args, **kwargs)
-        reply["rlm_cut"] = ACCOUNTS.cut(self.get_parent()["header"]["msg_id"])
+        request = self.get_parent()["header"]["msg_id"]
+        with CELL.of(request):
+            reply: dict[str, Any] = await super().do_execute(*args, **kwargs)
+        reply["rlm_cut"] = ACCOUNTS.cut(request)
         if "evalue" in reply:
             reply["evalue"] = cut_text(reply["evalue"], MESSAGE_LIMIT)
         return reply
@@ -87,6 +90,7 @@ class GuestKernel(IPythonKernel):
                 raise KeyboardInterrupt
             loop.call_soon_threadsafe(future.cancel)
 
+        CELL.task = future
         before = signal.signal(signal.SIGINT, interrupt)
         try:
             yield

@@ -1,6 +1,7 @@
 """Runs cells in the kernel of a sandbox."""
 
 from rlm_kernel.kernel.client import BoundContext, KernelClient
+from rlm_kernel.kernel.ladder import Stop
 from rlm_kernel.kernel.result import CellResult, Final
 
-__all__ = ["BoundContext", "CellResult", "Final", "KernelClient"]
+__all__ = ["BoundContext", "CellResult", "Final", "KernelClient", "Stop"]

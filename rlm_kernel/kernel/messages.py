@@ -160,7 +160,18 @@ class Cut(msgspec.Struct, frozen=True, tag="cut"):
     messages: Count
 
 
-ControlMessage = KernelWarm | KernelReadyMessage | BindFailed | KernelDied | Cut
+class Restarted(msgspec.Struct, frozen=True, tag="restarted"):
+    """Everything but the relay is killed, and the kernel of `generation` is on its way."""
+
+    generation: Count
+
+
+ControlMessage = KernelWarm | Restarted | KernelReadyMessage | BindFailed | KernelDied | Cut
+
+
+def control(kind: str, **fields: JSON) -> bytes:
+    """Return a control message for the relay."""
+    return msgspec.json.encode({"type": kind, **fields})
 
 
 def decode(payload: bytes | msgspec.Raw, shape: type[S]) -> S:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from rlm_kernel.bridge import Bridge
-from rlm_kernel.errors import ContextTooLarge
-from rlm_kernel.events import EventSink, KernelReady, SandboxStarted
-from rlm_kernel.kernel import BoundContext, CellResult, KernelClient
+from rlm_kernel.errors import ContextTooLarge, KernelFailed, SandboxLost
+from rlm_kernel.events import EventSink, InterruptReason, KernelReady, Notice
+from rlm_kernel.kernel import CellResult, Stop
 from rlm_kernel.models.model import Model
 from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
-from rlm_kernel.sandbox.spec import Carrier, SandboxSpec
+from rlm_kernel.sandbox.spec import SandboxSpec
+from rlm_kernel.session.life import Life
 from rlm_kernel.session.pool import SlotPool
 
 MIB = 1024 * 1024
 KERNEL_MEMORY = 160 * MIB
 """Memory that the relay and an idle kernel need, measured and rounded up."""
+
+MAX_REPLACED = 3
+"""Sandboxes that a session may lose and have replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,26 +42,61 @@ class SessionSpec:
 
 
 class Session:
-    """A live session, made by `open_session`; `ready` is what the kernel said when `context` was first bound."""
+    """A live session, made by `open_session`; `ready` is what the kernel said when `context` was first bound.
 
-    def __init__(self, kernel: KernelClient, bridge: Bridge, cell_timeout: float, ready: KernelReady) -> None:
+    It outlives its kernels, and up to `MAX_REPLACED` of its sandboxes.
+    """
+
+    def __init__(self, life: Life, bridge: Bridge, cell_timeout: float, ready: KernelReady, sink: EventSink) -> None:
         self.ready = ready
-        self._kernel = kernel
+        self._life = life
         self._bridge = bridge
         self._cell_timeout = cell_timeout
+        self._sink = sink
+        self._cells = 0
+        self._replaced = 0
+        self._stop: Stop | None = None
 
     async def run_cell(self, code: str, *, turn: int) -> CellResult:
         """Run one cell of the given turn and return its result.
 
-        Raise `SandboxLost`, `GuestProtocolError` or `KernelFailed`; the session can't be used after these or after a
-        cancel.
+        Where it cost the kernel, or the sandbox, the result says so at once, and the next cell waits for a new one.
+        Raise `GuestProtocolError`, or `SandboxLost` or `KernelFailed` when the sandbox was replaced too often, and what
+        the start of another one raises; the session can't be used after these or after a cancel.
         """
-        with self._bridge.open_for(self._kernel.cells + 1):
-            return await self._kernel.run(code, turn=turn, time_limit=self._cell_timeout)
+        stop = self._stop = asyncio.get_running_loop().create_future()
+        try:
+            await self._usable()
+            self._cells += 1
+            with self._bridge.open_for(self._cells):
+                result = await self._life.kernel.run(
+                    code, cell=self._cells, turn=turn, time_limit=self._cell_timeout, stop=stop
+                )
+        finally:
+            self._stop = None
+        if self._life.kernel.lost is not None and self._replaced == MAX_REPLACED:
+            raise self._life.kernel.lost
+        return result
 
-    def interrupt(self) -> None:
-        """Stop the running cell, if any, as its time limit would; its status is "interrupted" then."""
-        self._kernel.stop()
+    def interrupt(self, reason: InterruptReason = "stopped") -> None:
+        """End the running cell, if any, as its time limit would; its status is "interrupted" then."""
+        if self._stop is not None and not self._stop.done():
+            self._stop.set_result(reason)
+
+    async def _usable(self) -> None:
+        """Wait for a kernel; where its sandbox is lost or lets none start, replace the sandbox."""
+        while True:
+            try:
+                return await self._life.kernel.usable()
+            except (SandboxLost, KernelFailed) as error:
+                if self._replaced == MAX_REPLACED:
+                    raise
+                why = str(error)
+            self._replaced += 1
+            self._life.kernel.record_replacement()
+            self._sink.emit(Notice(message=f"the session goes on in a new container: {why}"))
+            await self._life.begin()
+            await self._bridge.move(self._life.endpoint)
 
 
 @asynccontextmanager
@@ -69,35 +109,19 @@ async def open_session(
     `KernelClient.start` raise, and `ContextTooLarge`.
     """
     check_fits(spec.context, spec.sandbox.memory)
-    slot = await slots.take(spec.sandbox)
+    life = Life(slots, spec.sandbox, store, spec.context, sink)
     try:
-        sandbox = slot.sandbox
-        if sandbox.carrier == "socket":
-            store.link_into(spec.context, slot.folder)
-        sink.emit(
-            SandboxStarted(
-                runtime=sandbox.runtime,
-                oci_runtime=sandbox.oci_runtime,
-                engine=sandbox.engine,
-                container=sandbox.container,
-                image=sandbox.image,
-                image_id=sandbox.image_id,
-                carrier=sandbox.carrier,
-                uid=sandbox.uid,
-                seen=sandbox.seen,
-            )
-        )
-        ready = await slot.kernel.start(_bound(sandbox.carrier, spec.context), sink)
+        ready = await life.begin()
         async with Bridge(
-            sandbox.endpoint,
+            life.endpoint,
             spec.models,
             sink,
             parallel=spec.parallel_subcalls,
             max_output_tokens=spec.max_output_tokens,
         ) as bridge:
-            yield Session(slot.kernel, bridge, spec.cell_timeout, ready)
+            yield Session(life, bridge, spec.cell_timeout, ready, sink)
     finally:
-        slot.release()
+        life.end()
 
 
 def check_fits(context: StoredContext, memory: int) -> None:
@@ -109,17 +133,3 @@ def check_fits(context: StoredContext, memory: int) -> None:
             f"the context takes {context.decoded_size / MIB:.0f} MiB as a Python value, and the session's memory "
             f"of {memory / MIB:.0f} MiB is too small for it: allow {needed / MIB + 64:.0f} MiB or more with --memory"
         )
-
-
-def _index_size(context: StoredContext) -> int:
-    return context.index_path.stat().st_size if context.index_path else 0
-
-
-def _bound(carrier: Carrier, context: StoredContext) -> BoundContext:
-    files = (context.path, context.index_path) if context.index_path else (context.path,)
-    return BoundContext(
-        kind=context.kind,
-        size=context.size,
-        index_size=_index_size(context),
-        files=files if carrier == "attach" else (),
-    )

@@ -12,7 +12,7 @@ import docker
 import docker.errors
 import pytest
 
-from rlm_kernel.errors import KernelFailed, SandboxError, SandboxLost
+from rlm_kernel.errors import KernelFailed, SandboxError
 from rlm_kernel.events import SandboxStarted
 from rlm_kernel.sandbox.spec import Carrier
 from tests.attacks.conftest import assert_usable, run
@@ -55,12 +55,12 @@ async def test_removed_at_each_step(open_test_session: OpenSession, step: str, u
 async def test_removed_in_use(
     open_test_session: OpenSession, engine: docker.APIClient, events: Events, carrier: Carrier
 ) -> None:
-    """Removed between two cells, the session says so at the next one."""
+    """Removed between two cells, the session says so at the next one, and goes on in another container."""
     async with open_test_session(carrier=carrier) as session:
         await assert_usable(session)
         engine.remove_container(events.of(SandboxStarted)[0].container, force=True)
-        with pytest.raises(SandboxLost):
-            await run(session, "1")
+        assert (await run(session, "1")).ename == "SandboxLost"
+        await assert_usable(session)
 
 
 async def test_frozen_and_thawed(

@@ -49,7 +49,7 @@ EXPECTED: dict[str, type[SandboxError] | tuple[type[SandboxError], ...]] = {
     "huge length": GuestProtocolError,
     "negative length": GuestProtocolError,
     "long type": GuestProtocolError,
-    "bind failed": KernelFailed,
+    "bind failed": (KernelFailed, GuestProtocolError),
     "died": (KernelFailed, GuestProtocolError),
     "context": GuestProtocolError,
     "sub-call": GuestProtocolError,

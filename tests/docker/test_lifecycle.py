@@ -6,9 +6,7 @@ import asyncio
 import time
 
 import docker
-import pytest
 
-from rlm_kernel.errors import SandboxLost
 from rlm_kernel.events import SandboxStarted
 from rlm_kernel.sandbox.spec import Carrier
 from tests.docker.conftest import OpenSession
@@ -25,8 +23,9 @@ async def test_a_paused_container_is_lost(
         cell = asyncio.ensure_future(session.run_cell("while True: pass", turn=1))
         await asyncio.sleep(0.1)
         engine.pause(events.of(SandboxStarted)[0].container)
-        with pytest.raises(SandboxLost, match="has not answered"):
-            await asyncio.wait_for(cell, 10)
+        result = await asyncio.wait_for(cell, 10)
+        assert result.ename == "SandboxLost"
+        assert "has not answered" in str(result.evalue)
 
 
 async def test_a_session_outlives_many_leases(open_test_session: OpenSession, carrier: Carrier) -> None:
@@ -52,5 +51,4 @@ async def test_a_host_that_stands_still_loses_its_container(
         started = time.monotonic()
         engine.wait(events.of(SandboxStarted)[0].container, timeout=30)  # the loop is blocked meanwhile
         assert time.monotonic() - started > LEASE / 2
-        with pytest.raises(SandboxLost):
-            await cell
+        assert (await cell).ename == "SandboxLost"

@@ -159,7 +159,7 @@ async def one_session(sent: list[tuple[Channel, bytes]]) -> CellResult | RlmKern
         await starting
         async with Bridge(endpoint, {None: Echo()}, Events(), parallel=50) as bridge:
             with bridge.open_for(1):
-                running = asyncio.ensure_future(client.run("1", turn=1, time_limit=60))
+                running = asyncio.ensure_future(client.run("1", cell=1, turn=1, time_limit=60))
                 request = await guest.next(Channel.SHELL)
                 await speak(guest, sent, request["header"]["msg_id"])
                 result: CellResult | RlmKernelError

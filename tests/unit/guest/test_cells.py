@@ -233,6 +233,28 @@ def test_an_interrupt_ends_a_cell(guest: GuestHost, code: str) -> None:
     assert guest.run("1 + 1").result == "2"
 
 
+@pytest.mark.parametrize(
+    "code",
+    ["while True: pass", "await asyncio.sleep(30)", "await asyncio.sleep(0)\nwhile True: pass"],
+)
+def test_a_cancel_ends_a_cell_that_ignores_signals(guest: GuestHost, code: str) -> None:
+    """A cancel needs no signal; one for another cell is none for this one."""
+    cell = guest.request(
+        "import asyncio, signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('go', flush=True)\n" + code
+    )
+    started = time.monotonic()
+    while not any(m["header"]["msg_type"] == "stream" for _, m in guest.messages):
+        guest.step(started + 10)
+    guest.tell("interrupt")
+    guest.tell("cancel", cell="another")
+    with pytest.raises(TimeoutError):
+        guest.finish(cell, 0.3)
+    guest.tell("cancel", cell=cell)
+    assert guest.finish(cell, 5).reply["ename"] in ("KeyboardInterrupt", "CancelledError")
+    guest.tell("cancel", cell=cell)
+    assert guest.run("1 + 1").result == "2"
+
+
 def test_exit_costs_nothing(guest: GuestHost) -> None:
     """Neither exit() nor sys.exit() ends the kernel."""
     guest.run("precious = 1")

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from rlm_kernel.errors import GuestProtocolError, KernelFailed, SandboxLost
-from rlm_kernel.events import CellFinished, CellOutput, CellOutputCleared, KernelLost
+from rlm_kernel.events import CellFinished, CellInterrupted, CellOutput, CellOutputCleared, KernelLost, KernelReady
 from rlm_kernel.guest.wire import Channel
-from rlm_kernel.kernel import BoundContext, CellResult, KernelClient
+from rlm_kernel.kernel import BoundContext, CellResult, KernelClient, Stop, ladder, start
 from rlm_kernel.kernel.messages import CELL_MIME
 from tests.support.guest import Guest, guest_and_endpoint
 from tests.support.sinks import Events
@@ -40,11 +40,26 @@ async def started() -> AsyncIterator[tuple[Guest, KernelClient, Events]]:
         yield guest, client, events
 
 
-async def begin(guest: Guest, client: KernelClient, limit: float = 5) -> tuple[asyncio.Task[CellResult], str]:
+async def begin(
+    guest: Guest, client: KernelClient, limit: float = 5, *, cell: int = 1, stop: Stop | None = None
+) -> tuple[asyncio.Task[CellResult], str]:
     """Start a cell and return its task and the id of its request as the guest saw it."""
-    task = asyncio.ensure_future(client.run("1", turn=1, time_limit=limit))
+    await asyncio.wait_for(client.usable(), 5)
+    task = asyncio.ensure_future(client.run("1", cell=cell, turn=1, time_limit=limit, stop=stop))
     request = await guest.next(Channel.SHELL)
     return task, request["header"]["msg_id"]
+
+
+async def order(guest: Guest) -> str:
+    """Return the type of the next control message that the guest is sent."""
+    kind = (await guest.next(Channel.CONTROL))["type"]
+    assert isinstance(kind, str)
+    return kind
+
+
+def said(**content: Any) -> dict[str, Any]:
+    """Return what a kernel says at a cell's end, as it stands in the reply."""
+    return {"rlm": {"status": "ok", "data": {CELL_MIME: {"final": None, **content}}, "metadata": {}}}
 
 
 async def reply(guest: Guest, parent: str, **content: Any) -> None:
@@ -123,7 +138,7 @@ async def test_late_output_belongs_to_its_cell() -> None:
     async with started() as (guest, client, events):
         task, first = await begin(guest, client)
         await finish(guest, task, first)
-        task, second = await begin(guest, client)
+        task, second = await begin(guest, client, cell=2)
         await guest.jupyter(Channel.IOPUB, "stream", first, name="stdout", text="late")
         result = await finish(guest, task, second)
         assert result.outputs == ()
@@ -142,6 +157,7 @@ async def test_a_cell_over_its_limit_is_interrupted() -> None:
         assert (result.status, result.lost) == ("timed_out", None)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_cell_that_does_not_stop_loses_its_kernel() -> None:
     """A cell that survives the interrupt costs the kernel; the lost names are said, and the session goes on."""
     async with started() as (guest, client, events):
@@ -151,12 +167,13 @@ async def test_a_cell_that_does_not_stop_loses_its_kernel() -> None:
         await idle(guest, parent)
         await task
         task, _ = await begin(guest, client, limit=0.1)
-        assert (await guest.next(Channel.CONTROL))["type"] == "interrupt"
-        assert (await guest.next(Channel.CONTROL))["type"] == "restart"
-        await guest.say(Channel.CONTROL, ready(2))
+        assert [await order(guest) for _ in range(3)] == ["interrupt", "cancel", "restart"]
         result = await task
         assert (result.status, result.lost) == ("timed_out", ("x", "y"))
         assert events.of(KernelLost)[0].generation == 1
+        assert [event.step for event in events.of(CellInterrupted)] == ["sigint", "cancel", "restart"]
+        assert {event.reason for event in events.of(CellInterrupted)} == {"timed_out"}
+        await guest.say(Channel.CONTROL, ready(2))
         task, parent = await begin(guest, client)
         assert (await finish(guest, task, parent)).status == "ok"
 
@@ -167,8 +184,7 @@ async def test_a_kernel_that_dies_in_a_cell(oom: bool) -> None:
     async with started() as (guest, client, _):
         task, _ = await begin(guest, client, limit=60)
         await guest.say(Channel.CONTROL, {"type": "kernel_died", "generation": 1, "code": -9, "oom": oom})
-        assert (await guest.next(Channel.CONTROL))["type"] == "restart"
-        await guest.say(Channel.CONTROL, ready(2))
+        assert await order(guest) == "restart"
         result = await asyncio.wait_for(task, 5)
         assert result.status == "kernel_died"
         assert result.ename == ("OutOfMemory" if oom else "KernelDied")
@@ -179,19 +195,25 @@ async def test_a_kernel_that_dies_between_cells() -> None:
     async with started() as (guest, client, _):
         await guest.say(Channel.CONTROL, {"type": "kernel_died", "generation": 1, "code": 0})
         await asyncio.sleep(0.05)
-        task = asyncio.ensure_future(client.run("1", turn=1, time_limit=60))
-        assert (await guest.next(Channel.CONTROL))["type"] == "restart"
-        await guest.say(Channel.CONTROL, ready(2))
+        task = asyncio.ensure_future(client.run("1", cell=1, turn=1, time_limit=60))
         assert (await asyncio.wait_for(task, 5)).status == "kernel_died"
+        assert await order(guest) == "restart"
 
 
 async def test_a_guest_that_goes_away_ends_the_cell() -> None:
-    """The end of the stream in the middle of a cell is an error of the machine, at once."""
-    async with started() as (guest, client, _):
+    """The end of the stream in the middle of a cell is its outcome, at once, and no cell can follow."""
+    async with started() as (guest, client, events):
+        task, parent = await begin(guest, client)
+        await reply(guest, parent, user_expressions=said(names=["x"]))
+        await idle(guest, parent)
+        await task
         task, _ = await begin(guest, client, limit=60)
         await guest.close()
+        result = await asyncio.wait_for(task, 5)
+        assert (result.status, result.ename, result.lost) == ("kernel_died", "SandboxLost", ("x",))
+        assert [event.lost for event in events.of(KernelLost)] == [["x"]]
         with pytest.raises(SandboxLost):
-            await asyncio.wait_for(task, 5)
+            await client.usable()
 
 
 @pytest.mark.parametrize(
@@ -310,23 +332,144 @@ async def test_a_display_is_changed_in_place() -> None:
 
 
 async def test_a_stopped_cell_is_interrupted() -> None:
-    """`stop` ends the running cell as its time limit would, with its own status; without a cell it does nothing."""
-    async with started() as (guest, client, _):
-        client.stop()
-        task, parent = await begin(guest, client, limit=60)
-        client.stop()
-        assert (await guest.next(Channel.CONTROL))["type"] == "interrupt"
+    """A stop ends the running cell as its time limit would, with its own status and reason."""
+    async with started() as (guest, client, events):
+        stop: Stop = asyncio.get_running_loop().create_future()
+        task, parent = await begin(guest, client, limit=60, stop=stop)
+        stop.set_result("budget")
+        assert await order(guest) == "interrupt"
         await reply(guest, parent, status="error")
         await idle(guest, parent)
         assert (await asyncio.wait_for(task, 5)).status == "interrupted"
+        assert [(event.step, event.reason) for event in events.of(CellInterrupted)] == [("sigint", "budget")]
 
 
+async def test_a_cell_stopped_before_it_began_does_not_run() -> None:
+    """A stop that came while the cell waited for its kernel is kept, and the code is not sent."""
+    async with started() as (guest, client, events):
+        stop: Stop = asyncio.get_running_loop().create_future()
+        stop.set_result("stopped")
+        result = await asyncio.wait_for(client.run("1", cell=1, turn=1, time_limit=60, stop=stop), 5)
+        assert (result.status, result.lost) == ("interrupted", None)
+        assert events.of(CellFinished)[0].status == "interrupted"
+        task, parent = await begin(guest, client, cell=2)
+        assert (await finish(guest, task, parent)).status == "ok"
+
+
+async def test_either_sign_ends_a_cell_that_was_asked_to_end() -> None:
+    """An interrupt may cost the kernel one of its two messages; the other one is enough to keep its variables."""
+    for sign in (reply, idle):
+        async with started() as (guest, client, events):
+            task, parent = await begin(guest, client, limit=0.1)
+            await order(guest)
+            await sign(guest, parent)
+            result = await asyncio.wait_for(task, 5)
+            assert (result.status, result.lost) == ("timed_out", None)
+            assert [event.step for event in events.of(CellInterrupted)] == ["sigint"]
+
+
+async def test_a_cell_that_ends_on_the_cancel_keeps_its_kernel() -> None:
+    """The cancel names the cell it is for; one that ends then costs nothing."""
+    async with started() as (guest, client, events):
+        task, parent = await begin(guest, client, limit=0.1)
+        await order(guest)
+        assert await guest.next(Channel.CONTROL) == {"type": "cancel", "cell": parent}
+        await reply(guest, parent, status="error")
+        await idle(guest, parent)
+        assert (await asyncio.wait_for(task, 5)).lost is None
+        assert [event.step for event in events.of(CellInterrupted)] == ["sigint", "cancel"]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a cell that never ends less time to do so."""
+    monkeypatch.setattr(ladder, "SIGINT_DEADLINE", 0.1)
+    monkeypatch.setattr(ladder, "CANCEL_DEADLINE", 0.1)
+
+
+async def deaf(guest: Guest, client: KernelClient) -> CellResult:
+    """Let a cell cost its kernel, and take the orders up to the restart's."""
+    task, _ = await begin(guest, client, limit=0.05)
+    assert [await order(guest) for _ in range(3)] == ["interrupt", "cancel", "restart"]
+    return await asyncio.wait_for(task, 5)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_the_result_does_not_wait_for_the_new_kernel() -> None:
+    """A cell's result is there when its kernel is given up; the next one waits until its successor is ready."""
+    async with started() as (guest, client, events):
+        assert (await deaf(guest, client)).lost == ()
+        waiting = asyncio.ensure_future(client.usable())
+        await guest.say(Channel.CONTROL, {"type": "restarted", "generation": 2})
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await guest.say(Channel.CONTROL, ready(2))
+        await asyncio.wait_for(waiting, 5)
+        assert [event.generation for event in events.of(KernelReady)] == [1, 2]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_relay_that_does_not_answer_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the relay's own answer in time the sandbox counts as lost; forged and old answers are none."""
+    monkeypatch.setattr(start, "RELAY_DEADLINE", 0.3)
+    async with started() as (guest, client, events):
+        await deaf(guest, client)
+        for forged in (
+            {"type": "restarted", "generation": 1},
+            {"type": "restarted", "generation": 0},
+            ready(1),
+            {"type": "kernel_died", "generation": 1, "code": -9},
+            {"type": "kernel_warm", "generation": 2},
+        ):
+            await guest.say(Channel.CONTROL, forged)
+        with pytest.raises(SandboxLost, match="did not answer"):
+            await asyncio.wait_for(client.usable(), 5)
+        client.record_replacement()
+        assert events.of(CellInterrupted)[-1].step == "replace"
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_kernel_that_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relay that answers has more time to bring its kernel up, and not for ever; one that dies then is told apart."""
+    monkeypatch.setattr(start, "RELAY_DEADLINE", 0.1)
+    for dies in (True, False):
+        async with started() as (guest, client, _):
+            monkeypatch.setattr("rlm_kernel.kernel.client.RESTART_DEADLINE", 0.5)
+            await deaf(guest, client)
+            await guest.say(Channel.CONTROL, {"type": "restarted", "generation": 2})
+            if dies:
+                await guest.say(Channel.CONTROL, {"type": "kernel_died", "generation": 2, "code": 1})
+            with pytest.raises(KernelFailed, match="ended with status 1" if dies else "did not start"):
+                await asyncio.wait_for(client.usable(), 5)
+
+
+async def test_claims_of_an_end_that_nobody_asked_for() -> None:
+    """A new kernel that was not ordered, and other cells' replies, change nothing for the running cell."""
+    async with started() as (guest, client, events):
+        task, parent = await begin(guest, client)
+        await guest.say(Channel.CONTROL, ready(2))
+        await guest.say(Channel.CONTROL, {"type": "restarted", "generation": 2})
+        await reply(guest, "another")
+        await idle(guest, "another")
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        assert (await finish(guest, task, parent)).lost is None
+        assert len(events.of(KernelReady)) == 1
+
+
+async def test_a_kernel_that_is_ready_without_its_context() -> None:
+    """A guest that claims a ready kernel before it was told of the context broke the protocol."""
+    async with guest_and_endpoint() as (guest, endpoint):
+        KernelClient(endpoint)
+        await guest.say(Channel.CONTROL, ready(1))
+        assert isinstance(await asyncio.wait_for(endpoint.lost, 5), GuestProtocolError)
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_an_old_kernels_death_is_no_news() -> None:
     """A kernel that dies while it is being replaced does not fail the new one."""
     async with started() as (guest, client, _):
-        task, _ = await begin(guest, client, limit=0.1)
-        await guest.next(Channel.CONTROL)
-        assert (await guest.next(Channel.CONTROL))["type"] == "restart"
+        await deaf(guest, client)
         await guest.say(Channel.CONTROL, {"type": "kernel_died", "generation": 1, "code": -9, "oom": True})
         await guest.say(Channel.CONTROL, ready(2))
-        assert (await asyncio.wait_for(task, 5)).status == "timed_out"
+        await asyncio.wait_for(client.usable(), 5)

@@ -1,0 +1,82 @@
+"""The sandboxes of one session, one after the other: each taken as a slot, bound to the context, and given back."""
+
+from __future__ import annotations
+
+from rlm_kernel.events import EventSink, KernelReady, SandboxStarted
+from rlm_kernel.kernel import BoundContext, KernelClient
+from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
+from rlm_kernel.sandbox.spec import Carrier, Sandbox, SandboxSpec
+from rlm_kernel.session.pool import SlotPool
+from rlm_kernel.session.slot import Slot
+from rlm_kernel.stream import Endpoint
+
+
+class Life:
+    """Holds a session's sandbox of the moment."""
+
+    def __init__(
+        self, slots: SlotPool, spec: SandboxSpec, store: ContextStore, context: StoredContext, sink: EventSink
+    ) -> None:
+        self._slots = slots
+        self._spec = spec
+        self._store = store
+        self._context = context
+        self._sink = sink
+        self._slot: Slot | None = None
+
+    @property
+    def kernel(self) -> KernelClient:
+        """The sandbox's kernel."""
+        assert self._slot is not None
+        return self._slot.kernel
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The stream to the sandbox."""
+        assert self._slot is not None
+        return self._slot.sandbox.endpoint
+
+    async def begin(self) -> KernelReady:
+        """Start in a sandbox, in another one if there was one already, and wait for its kernel.
+
+        Raise what `SlotPool.take` and `KernelClient.start` raise; `end` is still to be called then.
+        """
+        kernels_before = 0 if self._slot is None else self.kernel.generation
+        self.end()
+        self._slot = await self._slots.take(self._spec)
+        sandbox = self._slot.sandbox
+        if sandbox.carrier == "socket":
+            self._store.link_into(self._context, self._slot.folder)
+        self._sink.emit(_started(sandbox))
+        bound = _bound(sandbox.carrier, self._context)
+        return await self.kernel.start(bound, self._sink, kernels_before=kernels_before)
+
+    def end(self) -> None:
+        """Hear nothing of the sandbox any more and let it end; safe to call twice."""
+        if self._slot is not None:
+            self.endpoint.close()
+            self._slot.release()
+
+
+def _started(sandbox: Sandbox) -> SandboxStarted:
+    return SandboxStarted(
+        runtime=sandbox.runtime,
+        oci_runtime=sandbox.oci_runtime,
+        engine=sandbox.engine,
+        container=sandbox.container,
+        image=sandbox.image,
+        image_id=sandbox.image_id,
+        carrier=sandbox.carrier,
+        uid=sandbox.uid,
+        seen=sandbox.seen,
+    )
+
+
+def _bound(carrier: Carrier, context: StoredContext) -> BoundContext:
+    files = (context.path, context.index_path) if context.index_path else (context.path,)
+    return BoundContext(
+        kind=context.kind,
+        size=context.size,
+        index_size=context.index_path.stat().st_size if context.index_path else 0,
+        files=files if carrier == "attach" else (),
+    )
