@@ -133,7 +133,7 @@ class RLM:
         settings = self.settings
         runtime = DockerRuntime(settings.docker_host)
         spec = SessionSpec(
-            sandbox=_sandbox_spec(settings),
+            sandbox=sandbox_spec(settings),
             context=run.context,
             models={None: run.models.sub, run.models.sub.name: run.models.sub},
             cell_timeout=settings.cell_timeout,
@@ -243,7 +243,8 @@ class _Run:
         )
 
 
-def _sandbox_spec(settings: Settings) -> SandboxSpec:
+def sandbox_spec(settings: Settings) -> SandboxSpec:
+    """Return what a session's container is to be like."""
     return SandboxSpec(
         image=image_tag(),
         folder=settings.sessions_dir,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from rlm_kernel import __version__
-from rlm_kernel.cli import exits
+from rlm_kernel.cli import checks, exits
 from rlm_kernel.cli.demo import QUESTION, demo_settings, judge, next_steps, write_text
 from rlm_kernel.cli.options import Output, chosen_output, output_options, settings_options
 from rlm_kernel.cli.outcome import write_answer, write_error, write_result_json, write_summary
@@ -111,6 +111,9 @@ def run_demo(*, quiet: bool, as_json: bool, verbose: bool) -> int:
     verdict = judge(result, text)
     output.say("\n".join([verdict.text, *next_steps(text, os.environ)]))
     return 0 if verdict.right else exits.DEMO_WRONG
+
+
+cli.add_command(checks.audit)
 
 
 @cli.group()

@@ -9,6 +9,8 @@ UNEXPECTED = 1
 USAGE = 2
 PARTIAL = 41
 DEMO_WRONG = 50
+AUDIT_FAILED = 51
+NOT_READY = 52
 HUNG_UP = 129
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -57,6 +59,8 @@ OTHERS: dict[int, str] = {
     UNEXPECTED: "Something that this package did not expect; RLM_KERNEL_DEBUG=1 shows where.",
     PARTIAL: "The turns ran out; the answer is the best one so far.",
     DEMO_WRONG: "The demo's answer is wrong, or its sub-model did not work.",
+    AUDIT_FAILED: "The audit found a claim that does not hold; known limits alone are no failure.",
+    NOT_READY: "The doctor found what keeps sessions from running.",
     HUNG_UP: "Ended by SIGHUP, as when the terminal is closed; everything was removed.",
     INTERRUPTED: "Interrupted with Ctrl-C; everything was removed.",
     BROKEN_PIPE: "Standard output was closed by its reader.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,11 +12,23 @@ from rlm_kernel.cli.progress import Progress, ProgressConsole
 from rlm_kernel.config import SETTINGS, Setting, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+MACHINE = frozenset(
+    ["memory", "cpus", "pids", "nofile", "tmp_size", "uid_first", "uid_last", "carrier", "docker_host", "state_dir"]
+)
 
 
 def settings_options(command: F) -> F:
     """Give `command` one option for each setting, as text; `resolve` reads them."""
-    for setting in reversed(SETTINGS):
+    return _with_options(command, SETTINGS)
+
+
+def machine_options(command: F) -> F:
+    """Give `command` an option for each setting that a session's container or the engine has to do with."""
+    return _with_options(command, [setting for setting in SETTINGS if setting.name in MACHINE])
+
+
+def _with_options(command: F, settings: Sequence[Setting]) -> F:
+    for setting in reversed(settings):
         default = default_text(setting)
         shown = f"{setting.help}  [default: {default}]" if default else setting.help
         command = click.option(setting.option, metavar=setting.metavar, help=shown)(command)
