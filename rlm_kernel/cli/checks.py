@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 
 import click
+import msgspec
 
 from rlm_kernel.cli import exits
 from rlm_kernel.cli.options import machine_options
 from rlm_kernel.cli.progress import ProgressConsole
 from rlm_kernel.cli.running import run_cancellable
-from rlm_kernel.cli.table import audit_table, write_table
+from rlm_kernel.cli.table import audit_table, doctor_table, write_table
 from rlm_kernel.config import resolve
 
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Write one JSON object to standard output.")
@@ -18,7 +19,7 @@ JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Write one JS
 
 @click.command()
 @JSON_OPTION
-@machine_options
+@machine_options()
 def audit(*, as_json: bool, **options: str | None) -> int:
     """Attack this engine's sandbox and tell, claim by claim, what held.
 
@@ -35,3 +36,22 @@ def audit(*, as_json: bool, **options: str | None) -> int:
     else:
         write_table(audit_table(report))
     return 0 if report.passed else exits.AUDIT_FAILED
+
+
+@click.command()
+@JSON_OPTION
+@machine_options("model", "sub_model")
+def doctor(*, as_json: bool, **options: str | None) -> int:
+    """Look whether this machine has what sessions need, and tell how to mend what is missing.
+
+    It takes three seconds at most, starts nothing, and needs no engine.
+    """
+    from rlm_kernel.doctor import examine  # noqa: PLC0415 - as above
+
+    checks = examine(resolve(options))
+    ready = all(check.state != "problem" for check in checks)
+    if as_json:
+        click.echo(json.dumps({"ready": ready, "checks": [msgspec.to_builtins(check) for check in checks]}))
+    else:
+        write_table(doctor_table(checks))
+    return 0 if ready else exits.NOT_READY

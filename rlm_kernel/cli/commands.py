@@ -114,6 +114,7 @@ def run_demo(*, quiet: bool, as_json: bool, verbose: bool) -> int:
 
 
 cli.add_command(checks.audit)
+cli.add_command(checks.doctor)
 
 
 @cli.group()

@@ -22,9 +22,9 @@ def settings_options(command: F) -> F:
     return _with_options(command, SETTINGS)
 
 
-def machine_options(command: F) -> F:
-    """Give `command` an option for each setting that a session's container or the engine has to do with."""
-    return _with_options(command, [setting for setting in SETTINGS if setting.name in MACHINE])
+def machine_options(*more: str) -> Callable[[F], F]:
+    """Give a command an option for each setting that a session's container or the engine has to do with, and `more`."""
+    return lambda command: _with_options(command, [each for each in SETTINGS if each.name in MACHINE | {*more}])
 
 
 def _with_options(command: F, settings: Sequence[Setting]) -> F:

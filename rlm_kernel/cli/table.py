@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,13 @@ from rlm_kernel.cli.text import one_line
 
 if TYPE_CHECKING:
     from rlm_kernel.audit import Report
+    from rlm_kernel.doctor import Check
 
-STYLES = {"pass": "green", "known-limit": "yellow", "fail": "bold red"}
+STYLES = {"pass": "green", "known-limit": "yellow", "fail": "bold red"} | {
+    "ok": "green",
+    "note": "yellow",
+    "problem": "bold red",
+}
 WIDTH = 120
 """Columns where there is no terminal that says how many it has."""
 LONGEST = 1000
@@ -67,6 +72,17 @@ def audit_table(report: Report) -> Listing:
         tuple(sorted(rows, key=lambda row: order.index(row.verdict))),
         f"{len(report.findings)} claims: {counts} ({where}; {report.seconds:.0f} s)",
     )
+
+
+def doctor_table(checks: Sequence[Check]) -> Listing:
+    """Return what the doctor saw, in the order in which it looked."""
+    rows = (
+        Row(check.state, check.name, check.title, (check.seen, *([f"mend: {check.remedy}"] if check.remedy else [])))
+        for check in checks
+    )
+    problems = sum(check.state == "problem" for check in checks)
+    summary = f"{problems} problem{'s' if problems > 1 else ''}" if problems else "this machine is ready"
+    return Listing(tuple(rows), summary)
 
 
 def write_table(listing: Listing) -> None:

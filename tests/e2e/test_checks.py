@@ -1,9 +1,10 @@
-"""`rlm-kernel audit` on the real engine, and on one that gives less than is asked for."""
+"""`rlm-kernel audit` and `doctor` on the real engine, and on one that gives less than is asked for."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from pathlib import Path
 
 import docker
@@ -51,6 +52,18 @@ async def test_an_engine_that_gives_less_fails(program: Program, tmp_path: Path)
     assert "so there are capabilities" in ended.out
     assert "could not be checked" in ended.out
     assert "\x1b" not in ended.out + ended.err
+
+
+def test_the_doctor_finds_this_machine_ready(program: Program) -> None:
+    """With an engine, an image and a model there is nothing to mend; it takes seconds and starts nothing."""
+    began = time.monotonic()
+    ended = program.run("-m", "rlm_kernel", "doctor", "--json", "--model", "scripted:turns.md")
+    assert time.monotonic() - began < 10
+    assert [check for check in ended.json["checks"] if check["state"] == "problem"] == []
+    assert (ended.status, ended.err, ended.json["ready"]) == (0, "", True)
+    assert {"engine", "limits", "seccomp", "storage", "image", "state-folder"} <= {
+        check["name"] for check in ended.json["checks"]
+    }
 
 
 def test_without_an_engine(program: Program) -> None:
