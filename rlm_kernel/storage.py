@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from rlm_kernel.errors import StorageError, StorageFull
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+UNFINISHED = ".part-"
+"""How the names of files begin that are not whole yet."""
 _WAY_OUT = "choose another folder with --state-dir or XDG_STATE_HOME"
 
 
@@ -44,3 +49,49 @@ def private_folder(folder: Path) -> None:
             place.mkdir(mode=0o700, exist_ok=True)
         if stat.S_IMODE(folder.stat().st_mode) & 0o077:
             folder.chmod(0o700)
+
+
+def claim(descriptor: int, path: Path) -> bool:
+    """Lock the new file or folder at `path`, open as `descriptor`, until that is closed.
+
+    False if a sweeper was faster, and `path` is gone or goes. Where the file system knows no locks, `path` is never
+    swept, as no sweeper gets the lock either.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def abandoned(path: Path) -> Iterator[bool]:
+    """Tell the block whether nobody has `path` claimed; if so, nobody else is told the same while the block runs."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ours = os.path.samestat(os.fstat(descriptor), path.lstat())
+    except OSError:
+        ours = False
+    try:
+        yield ours
+    finally:
+        os.close(descriptor)
+
+
+def unfinished_file(folder: Path) -> tuple[int, Path]:
+    """Make a file in `folder` that is swept if its descriptor is closed before the file is renamed. Raise `OSError`."""
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=UNFINISHED, dir=folder)
+        if claim(descriptor, path := Path(name)):
+            return descriptor, path
+        os.close(descriptor)

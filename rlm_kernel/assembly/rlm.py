@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rlm_kernel.assembly.models import Models
+from rlm_kernel.assembly.sweeping import sweep_once
 from rlm_kernel.config import Settings, resolve
 from rlm_kernel.controller import ContextSummary, Controller, ControllerLimits, Outcome
 from rlm_kernel.errors import BudgetExceeded, EmptyQuestion, RecordingError, SandboxError, StorageError
@@ -154,6 +155,7 @@ class RLM:
                 SlotPool(runtime, spec.sandbox) as slots,
                 open_session(slots, self._store, spec, run) as session,
             ):
+                sweep_once(settings)
                 controller = Controller(run.models.root, session, run, limits)
                 outcome = await controller.answer(question, _summary(run.context, session.ready))
                 deadline.reschedule(None)

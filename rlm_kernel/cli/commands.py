@@ -13,6 +13,7 @@ import click
 from rlm_kernel import __version__
 from rlm_kernel.cli import checks, exits
 from rlm_kernel.cli.demo import QUESTION, demo_settings, judge, next_steps, write_text
+from rlm_kernel.cli.gc import gc
 from rlm_kernel.cli.options import Output, chosen_output, output_options, settings_options
 from rlm_kernel.cli.outcome import write_answer, write_error, write_result_json, write_summary
 from rlm_kernel.cli.running import raise_on_signals, run_cancellable
@@ -145,6 +146,9 @@ def tag() -> None:
     from rlm_kernel.sandbox.image import image_tag  # noqa: PLC0415 - as above
 
     click.echo(image_tag())
+
+
+cli.add_command(gc)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

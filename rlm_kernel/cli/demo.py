@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rlm_kernel.config import Settings, resolve
 from rlm_kernel.errors import ConfigError
-from rlm_kernel.storage import private_folder, storing
+from rlm_kernel.storage import private_folder, storing, unfinished_file
 
 if TYPE_CHECKING:
     from rlm_kernel.assembly import RunResult
@@ -60,11 +60,13 @@ def write_text(state_dir: Path) -> Path:
     parts = ((file, file.read_text(encoding="utf-8", errors="replace").replace("\0", "")) for file in files)
     text = "".join(f"=== {file.relative_to(library).as_posix()} ===\n{source}\n" for file, source in parts)
     private_folder(path.parent)
-    part = path.with_suffix(f".{os.getpid()}.part")
     with storing(path.parent):
+        handle, part = unfinished_file(path.parent)
         try:
-            part.write_text(text, encoding="utf-8")
-            part.rename(path)
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                part.rename(path)
         finally:
             part.unlink(missing_ok=True)
     return path

@@ -7,14 +7,13 @@ import hashlib
 import itertools
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rlm_kernel.storage import storing
+from rlm_kernel.storage import storing, unfinished_file
 
 PREVIEW_CHARS = 500
 
@@ -57,9 +56,8 @@ class Blob:
         self._hash = hashlib.sha256()
         self.counts = Counts()
         with storing(root):
-            handle, name = tempfile.mkstemp(prefix=".part-", dir=root)
+            handle, self._part = unfinished_file(root)
         self._file = os.fdopen(handle, "wb", buffering=0)
-        self._part = Path(name)
 
     def __enter__(self) -> Self:
         return self

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import pwd
 import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import docker
@@ -20,6 +17,7 @@ from docker.types import LogConfig, Mount, Ulimit
 from rlm_kernel.errors import SandboxError, SandboxLost, SandboxRefused
 from rlm_kernel.sandbox.attach import attached_socket
 from rlm_kernel.sandbox.engine import refused
+from rlm_kernel.sandbox.owner import owner
 from rlm_kernel.sandbox.spec import GUEST_PRIVATE, GUEST_SHARED, GUEST_TMP, Carrier, SandboxSpec
 from rlm_kernel.sandbox.verify import check_inspected
 from rlm_kernel.version import __version__
@@ -70,7 +68,7 @@ class Container:
             return
         raise SandboxError(
             f"no free uid from {self.spec.first_uid} to {self.spec.last_uid} was found in {UIDS_TRIED} tries: remove "
-            f"old containers with `docker rm -f $(docker ps -aq --filter label={LABEL})`, or widen the range"
+            "what killed sessions left with `rlm-kernel gc`, or widen the range"
         )
 
     def attach(self, client: docker.APIClient) -> socket.socket:
@@ -102,7 +100,7 @@ class Container:
         ids = [self.id] if self.id else _labelled(client, self.nonce)
         try:
             for container in ids:
-                _remove_one(client, container)
+                remove_container(client, container)
         except docker.errors.APIError as error:
             raise SandboxError(
                 f"{refused('remove the container', error)}: remove it with `docker rm -f {' '.join(ids)}`"
@@ -114,7 +112,8 @@ def _labelled(client: docker.APIClient, nonce: str) -> list[str]:
     return [str(container["Id"]) for container in found]
 
 
-def _remove_one(client: docker.APIClient, container: str) -> None:
+def remove_container(client: docker.APIClient, container: str) -> None:
+    """Kill and remove a container, whoever else is at it. Raise `docker.errors.APIError`."""
     with suppress(docker.errors.NotFound):
         try:
             client.remove_container(container, force=True)
@@ -178,18 +177,3 @@ def _config(client: docker.APIClient, container: Container, uid: int) -> dict[st
         network_disabled=True,
     )
     return config | {"StdinOnce": attach, "AttachStdin": attach, "AttachStdout": attach, "AttachStderr": False}
-
-
-@cache
-def owner() -> str:
-    """Return what tells this process from every other one, of earlier boots and of other hosts too.
-
-    It is the boot's id, the process's id, and its start time in the kernel's ticks; elsewhere than on Linux, the
-    host's name stands for the boot.
-    """
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return f"{socket.gethostname()}:{os.getpid()}:0"
-    return f"{boot}:{os.getpid()}:{started}"

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import stat
-import tempfile
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,7 @@ from rlm_kernel.sandbox.listing import (
     unreadable,
 )
 from rlm_kernel.sandbox.reading import CHUNK, Bounds, Stop
-from rlm_kernel.storage import private_folder, storing
+from rlm_kernel.storage import private_folder, storing, unfinished_file
 from rlm_kernel.types import JSON
 
 NAMES_KEPT = 20
@@ -243,12 +242,12 @@ class ContextStore:
         index = Path(stored.index_digest) if stored.index_digest is not None else None
         note = msgspec.json.encode(replace(stored, path=Path(stored.digest), index_path=index), enc_hook=str)
         with contextlib.suppress(OSError):
-            handle, name = tempfile.mkstemp(dir=self._known)
-            part = Path(name)
+            handle, part = unfinished_file(self._known)
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(note)
-                part.rename(self._known / key)
+                    file.flush()
+                    part.rename(self._known / key)
             except OSError:
                 part.unlink(missing_ok=True)
 

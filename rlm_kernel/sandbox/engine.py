@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ import requests
 from docker.context import ContextAPI
 from docker.utils import kwargs_from_env
 
-from rlm_kernel.errors import EngineTimeout, EngineUnavailable, ImageMissing
+from rlm_kernel.errors import EngineTimeout, EngineUnavailable, ImageMissing, SandboxError
 
 T = TypeVar("T")
 CALL_DEADLINE = 30.0
@@ -127,3 +127,16 @@ class Engine:
 def refused(what: str, error: docker.errors.APIError) -> str:
     """Return the words for an engine that said no to `what`."""
     return f"the engine refused to {what}: {error.explanation or error}"
+
+
+@contextmanager
+def engine_errors(what: str) -> Iterator[None]:
+    """Raise the engine's errors as this package's own; `what` completes "the engine refused to"."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise SandboxError(refused(what, error)) from None
+    except requests.Timeout:
+        raise EngineTimeout(f"the engine did not {what} in time: is it overloaded?") from None
+    except requests.RequestException as error:
+        raise EngineUnavailable(f"the engine went away while it was to {what} ({error}): start it again") from None

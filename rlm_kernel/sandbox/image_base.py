@@ -10,7 +10,8 @@ import requests
 from docker.errors import APIError
 
 from rlm_kernel.errors import ImageMissing, SandboxError
-from rlm_kernel.sandbox.image_build import Progress, architecture, build, engine_errors, follow, image_id, run_program
+from rlm_kernel.sandbox.engine import engine_errors
+from rlm_kernel.sandbox.image_build import Progress, architecture, build, follow, image_id, run_program
 from rlm_kernel.sandbox.image_sources import ImageSources
 
 PYTHON_BASE = "python:3.11-slim-bookworm"

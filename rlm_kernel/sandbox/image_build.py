@@ -7,17 +7,17 @@ import secrets
 import subprocess
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 from typing import Any
 
 import docker
-import requests
 from docker.errors import APIError, ImageNotFound
 
-from rlm_kernel.errors import EngineTimeout, EngineUnavailable, SandboxError
+from rlm_kernel.errors import SandboxError
+from rlm_kernel.sandbox.engine import engine_errors
 from rlm_kernel.sandbox.image_sources import write_context
 
 Progress = Callable[[str], None]
@@ -130,16 +130,3 @@ def architecture(client: docker.APIClient) -> str:
     """Return the engine's architecture, in the names that Go and Debian share."""
     with engine_errors("tell its architecture"):
         return str(client.version().get("Arch") or platform.machine())
-
-
-@contextmanager
-def engine_errors(what: str) -> Iterator[None]:
-    """Raise the engine's errors as this package's own; `what` completes "the engine refused to"."""
-    try:
-        yield
-    except APIError as error:
-        raise SandboxError(f"the engine refused to {what}: {error.explanation or error}") from None
-    except requests.Timeout:
-        raise EngineTimeout(f"the engine did not {what} in time: is it overloaded?") from None
-    except requests.RequestException as error:
-        raise EngineUnavailable(f"the engine went away while it was to {what} ({error}): start it again") from None

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rlm_kernel.kernel import KernelClient
+from rlm_kernel.sandbox.folders import note_container, session_folder
 from rlm_kernel.sandbox.spec import Sandbox, SandboxRuntime, SandboxSpec
-from rlm_kernel.storage import private_folder, storing
 
 
 class Slot:
@@ -49,22 +47,7 @@ async def open_slot(runtime: SandboxRuntime, spec: SandboxSpec) -> AsyncIterator
     carrier = await runtime.carrier(spec.carrier)
     # What is streamed lies in the private folder, and is not known yet; the container's memory is the limit.
     private_size = spec.memory if carrier == "attach" else spec.private_size
-    with _session_folder(spec.folder) as folder:
+    with session_folder(spec.folder) as folder:
         async with runtime.open(replace(spec, folder=folder, carrier=carrier, private_size=private_size)) as sandbox:
+            note_container(folder, sandbox.container)
             yield Slot(folder, sandbox)
-
-
-@contextmanager
-def _session_folder(parent: Path) -> Iterator[Path]:
-    """Make the folder that a guest sees, inside one that only this user can enter; remove both on exit."""
-    private_folder(parent)
-    private = parent / secrets.token_hex(8)
-    folder = private / "guest"
-    try:
-        with storing(private):
-            private.mkdir(mode=0o700)
-            folder.mkdir()
-            folder.chmod(0o755)
-        yield folder
-    finally:
-        shutil.rmtree(private, ignore_errors=True)

@@ -14,11 +14,12 @@ import docker
 import pytest
 
 from rlm_kernel.models.model import Model
-from rlm_kernel.sandbox.container import LABEL, owner
+from rlm_kernel.sandbox.container import LABEL
 from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.docker import DockerRuntime
 from rlm_kernel.sandbox.engine import connect
 from rlm_kernel.sandbox.image import ensure_image
+from rlm_kernel.sandbox.owner import owner
 from rlm_kernel.sandbox.spec import Carrier, SandboxSpec
 from rlm_kernel.session import Session, SessionSpec, SlotPool, open_session
 from rlm_kernel.types import JSON

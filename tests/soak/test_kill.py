@@ -14,6 +14,8 @@ from typing import Any
 import docker
 import pytest
 
+from rlm_kernel.assembly.sweeping import sweep
+from rlm_kernel.config import Settings
 from rlm_kernel.sandbox.container import LABEL
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
@@ -47,7 +49,7 @@ def wait_until_stopped(engine: docker.APIClient, pid: int) -> float:
 
 
 def test_kill_at_any_moment_leaves_nothing_running(engine: docker.APIClient, image: str, tmp_path: Path) -> None:
-    """Whenever a run is killed, its container ends by itself; at most one that was never started is left to remove."""
+    """Whenever a run is killed, its container ends by itself; what was never started goes with the next run, or a sweep."""
     (tmp_path / "script.md").write_text(SCRIPT)
     (tmp_path / "text.txt").write_text("text")
     command = [sys.executable, "-m", "rlm_kernel", "run", "--model", f"scripted:{tmp_path}/script.md"]
@@ -55,13 +57,14 @@ def test_kill_at_any_moment_leaves_nothing_running(engine: docker.APIClient, ima
     seed = random.randrange(2**32)
     moments = random.Random(seed)
     pids: list[int] = []
+    state = tmp_path / "state"
     ran, slowest = 0, 0.0
     for _ in range(ROUNDS):
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"XDG_STATE_HOME": str(tmp_path / "state")},
+            env=os.environ | {"XDG_STATE_HOME": str(state)},
             start_new_session=True,
         )
         pids.append(process.pid)
@@ -72,13 +75,12 @@ def test_kill_at_any_moment_leaves_nothing_running(engine: docker.APIClient, ima
         slowest = max(slowest, wait_until_stopped(engine, process.pid))
         with pytest.raises(ProcessLookupError):
             os.killpg(process.pid, 0)
-    never_started = [container["Id"] for pid in pids for container in containers_of(engine, pid)]
-    for pid in pids:  # a creation that was under way when its run died may have ended since
-        wait_until_stopped(engine, pid)
-    for container in never_started:
-        engine.remove_container(container)
+    swept = sweep(Settings(state_dir=state / "rlm_kernel"))
+    assert [left for left in swept if left.error] == []
+    assert [container for pid in pids for container in containers_of(engine, pid)] == []
+    assert list(state.glob("rlm_kernel/sessions/*")) == []
     print(
-        f"seed {seed}: {ROUNDS} kills, {ran} with a container running, {len(never_started)} created but never started, "
+        f"seed {seed}: {ROUNDS} kills, {ran} with a container running, {len(swept)} things swept at the end, "
         f"the slowest end took {slowest:.2f} s"
     )
     assert ran >= ROUNDS // 4

@@ -11,7 +11,8 @@ import docker
 import psutil
 import pytest
 
-from rlm_kernel.sandbox.container import LABEL, owner
+from rlm_kernel.sandbox.container import LABEL
+from rlm_kernel.sandbox.owner import owner
 from rlm_kernel.sandbox.spec import Carrier
 from tests.docker.conftest import MIB, OpenSession
 from tests.soak.conftest import Counted

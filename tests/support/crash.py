@@ -1,0 +1,110 @@
+"""A run that stands still at a named step of its life, for tests that kill it there.
+
+Run as a program it writes a line for every event, once that is recorded, and `stopped` at the step.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import rlm_kernel.sandbox.docker
+from rlm_kernel import RLM
+from rlm_kernel.config import Settings
+from rlm_kernel.events import AnyEvent
+from rlm_kernel.kernel import KernelClient
+from rlm_kernel.sandbox.blob import Blob
+from rlm_kernel.sandbox.container import Container
+
+STOPPED = "stopped"
+SPINS = "print('on', flush=True)\nwhile True: pass"
+HOLDS_THE_GIL = "print('on', flush=True)\nsum(range(10**12))"
+FORKS = "import os\nprint('on', flush=True)\nos.fork()\nos.setsid()\nwhile True: pass"
+ANSWERS = "FINAL(len(context))"
+
+
+class Step(NamedTuple):
+    """Where to stop: at an event, or before or after a function's call; `cell` is what the model's cell does."""
+
+    event: str = ""
+    before: tuple[Any, str] | None = None
+    after: tuple[Any, str] | None = None
+    cell: str = ANSWERS
+
+
+STEPS: dict[str, Step] = {
+    "while the context is stored": Step(before=(Blob, "commit")),
+    "before the session": Step(event="ContextStored"),
+    "before the container is created": Step(before=(Container, "create")),
+    "after it was created": Step(after=(Container, "create")),
+    "after it was started": Step(after=(Container, "start")),
+    "after it called back": Step(before=(rlm_kernel.sandbox.docker, "read_hello")),
+    "while the context is bound": Step(before=(KernelClient, "_wait_ready")),
+    "when the kernel is ready": Step(event="KernelReady"),
+    "as a cell starts": Step(event="CellStarted"),
+    "while a cell spins": Step(event="CellOutput", cell=SPINS),
+    "while a cell holds the GIL": Step(event="CellOutput", cell=HOLDS_THE_GIL),
+    "while a cell's child spins": Step(event="CellOutput", cell=FORKS),
+    "while a sub-call is in flight": Step(event="SubcallRequested", cell="llm_query('why?')"),
+    "while the kernel is replaced": Step(event="KernelLost", cell="import os; os._exit(1)"),
+    "between two turns": Step(event="CellFinished"),
+    "when there is an answer": Step(event="AnswerGiven"),
+    "before the container is removed": Step(before=(Container, "remove")),
+    "after the container was removed": Step(after=(Container, "remove")),
+    "before the folder is removed": Step(before=(shutil, "rmtree")),
+}
+
+
+def stand_still(*_: object) -> None:
+    """Say so and never return."""
+    sys.stdout.write(f"{STOPPED}\n")
+    sys.stdout.flush()
+    threading.Event().wait()
+
+
+def around(function: Callable[..., Any], step: Step) -> Callable[..., Any]:
+    """Return a function that calls `function` and stands still before or after that."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if step.before:
+            stand_still()
+        result = function(*args, **kwargs)
+        if step.after:
+            stand_still()
+        return result
+
+    return call
+
+
+class Teller:
+    """A sink that says what happened, and stands still at the step's event."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    def emit(self, event: AnyEvent) -> None:
+        """Say what happened."""
+        name = type(event).__name__
+        sys.stdout.write(f"{name}\n")
+        sys.stdout.flush()
+        if name == self._step.event:
+            stand_still()
+
+
+def main(name: str, carrier: Any, state: Path) -> None:
+    """Run one session up to the step `name`."""
+    step = STEPS[name]
+    if place := step.before or step.after:
+        setattr(*place, around(getattr(*place), step))
+    script = state.parent / "script.md"
+    script.write_text(f"--- turn ---\n```repl\n{step.cell}\n```\n")
+    settings = Settings(model=f"scripted:{script}", carrier=carrier, state_dir=state)
+    RLM(settings=settings, on_event=Teller(step)).completion("how long?", "a context")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
