@@ -23,9 +23,10 @@ from rlm_kernel.audit.programs import printed, program
 from rlm_kernel.audit.report import Report
 from rlm_kernel.errors import EngineUnavailable, ImageMissing, SandboxError, SandboxRefused
 from rlm_kernel.events import AnyEvent, SandboxStarted
-from rlm_kernel.sandbox.container import LABEL, owner
+from rlm_kernel.sandbox.container import LABEL
 from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.engine import Engine
+from rlm_kernel.sandbox.owner import owner
 from rlm_kernel.sandbox.spec import SandboxRuntime, SandboxSpec
 from rlm_kernel.session import Session, SessionSpec, SlotPool, open_session
 from rlm_kernel.types import JSON

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import threading
@@ -31,6 +30,7 @@ from rlm_kernel.events import (
     SubcallReplied,
 )
 from rlm_kernel.recording import EVENTS_FILE, read_events
+from rlm_kernel.sandbox.container import remove_container
 from tests.support.engine_proxy import weakened_engine
 from tests.support.sinks import Events
 
@@ -192,8 +192,7 @@ async def test_an_answer_survives_a_failing_removal(
         result = await rlm.acompletion("What?", "text")
     assert (result.answer, result.status) == ("text", "answered")
     assert "not cleaned up" in events.of(Notice)[0].message
-    with contextlib.suppress(docker.errors.NotFound):
-        engine.remove_container(events.of(SandboxStarted)[0].container, force=True)
+    remove_container(engine, events.of(SandboxStarted)[0].container)
 
 
 def test_public_names_load_on_demand() -> None:

@@ -49,7 +49,7 @@ def wait_until_stopped(engine: docker.APIClient, pid: int) -> float:
 
 
 def test_kill_at_any_moment_leaves_nothing_running(engine: docker.APIClient, image: str, tmp_path: Path) -> None:
-    """Whenever a run is killed, its container ends by itself; what was never started goes with the next run, or a sweep."""
+    """Whenever a run is killed, its container ends by itself; what was never started goes with a sweep."""
     (tmp_path / "script.md").write_text(SCRIPT)
     (tmp_path / "text.txt").write_text("text")
     command = [sys.executable, "-m", "rlm_kernel", "run", "--model", f"scripted:{tmp_path}/script.md"]

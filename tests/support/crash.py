@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,24 +17,28 @@ import rlm_kernel.sandbox.docker
 from rlm_kernel import RLM
 from rlm_kernel.config import Settings
 from rlm_kernel.events import AnyEvent
-from rlm_kernel.kernel import KernelClient
+from rlm_kernel.kernel.start import KernelStart
 from rlm_kernel.sandbox.blob import Blob
 from rlm_kernel.sandbox.container import Container
 
 STOPPED = "stopped"
 SPINS = "print('on', flush=True)\nwhile True: pass"
-HOLDS_THE_GIL = "print('on', flush=True)\nsum(range(10**12))"
+HOLDS_THE_GIL = "import time\nprint('on', flush=True)\ntime.sleep(0.3)\nsum(range(10**12))"
 FORKS = "import os\nprint('on', flush=True)\nos.fork()\nos.setsid()\nwhile True: pass"
 ANSWERS = "FINAL(len(context))"
 
 
 class Step(NamedTuple):
-    """Where to stop: at an event, or before or after a function's call; `cell` is what the model's cell does."""
+    """Where to stop: at an event, or before or after a function's call; `cell` is what the model's cell does.
+
+    `later` is how many seconds the cell needs from the event on to get where it should be, and can't tell that.
+    """
 
     event: str = ""
     before: tuple[Any, str] | None = None
     after: tuple[Any, str] | None = None
     cell: str = ANSWERS
+    later: float = 0.0
 
 
 STEPS: dict[str, Step] = {
@@ -43,11 +48,11 @@ STEPS: dict[str, Step] = {
     "after it was created": Step(after=(Container, "create")),
     "after it was started": Step(after=(Container, "start")),
     "after it called back": Step(before=(rlm_kernel.sandbox.docker, "read_hello")),
-    "while the context is bound": Step(before=(KernelClient, "_wait_ready")),
+    "while the context is bound": Step(before=(KernelStart, "ready")),
     "when the kernel is ready": Step(event="KernelReady"),
     "as a cell starts": Step(event="CellStarted"),
     "while a cell spins": Step(event="CellOutput", cell=SPINS),
-    "while a cell holds the GIL": Step(event="CellOutput", cell=HOLDS_THE_GIL),
+    "while a cell holds the GIL": Step(event="CellOutput", cell=HOLDS_THE_GIL, later=0.5),
     "while a cell's child spins": Step(event="CellOutput", cell=FORKS),
     "while a sub-call is in flight": Step(event="SubcallRequested", cell="llm_query('why?')"),
     "while the kernel is replaced": Step(event="KernelLost", cell="import os; os._exit(1)"),
@@ -92,6 +97,7 @@ class Teller:
         sys.stdout.write(f"{name}\n")
         sys.stdout.flush()
         if name == self._step.event:
+            time.sleep(self._step.later)
             stand_still()
 
 
