@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from benchmarks import cell, cold_start, context, memory, subcalls, transports
+from benchmarks import cell, cold_start, context, interrupts, memory, subcalls, transports
 from benchmarks.harness import Row, show
 from benchmarks.stage import Stage, open_stage
 
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[Stage], Awaitable[list[Row]]]] = {
     "batch": subcalls.batch_rows,
     "context": context.rows,
     "memory": memory.rows,
+    "interrupts": interrupts.rows,
     "transports": transports.rows,
 }
 LEAST_WIDTH = 150

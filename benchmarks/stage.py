@@ -61,14 +61,19 @@ class Stage:
 
     @asynccontextmanager
     async def session(
-        self, carrier: Carrier, context: StoredContext | None = None, model: Model | None = None
+        self,
+        carrier: Carrier,
+        context: StoredContext | None = None,
+        model: Model | None = None,
+        *,
+        cell_timeout: float | None = None,
     ) -> AsyncIterator[Session]:
         """Open a recorded session; without a `context` its text has one character."""
         spec = SessionSpec(
             sandbox=self.sandbox_spec(carrier),
             context=context or self.empty,
             models={} if model is None else {None: model},
-            cell_timeout=self.settings.cell_timeout,
+            cell_timeout=cell_timeout or self.settings.cell_timeout,
         )
         async with (
             SlotPool(self.runtime, spec.sandbox) as slots,

@@ -30,6 +30,7 @@ LEAST_MEMORY = 224 * 2**20
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", re.IGNORECASE)
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _DURATION_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -61,6 +62,14 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a number") from None
+
+
+def parse_flag(text: str) -> bool:
+    """Return whether `text` says yes: `1`, `true`, `yes`, `on`, or no: `0`, `false`, `no`, `off`."""
+    word = text.strip().lower()
+    if word not in _YES + _NO:
+        raise ValueError(f"{text!r} is neither yes nor no")
+    return word in _YES
 
 
 def _carrier(text: str) -> str:
@@ -95,8 +104,15 @@ class Setting:
         """The environment variable."""
         return PREFIX + self.name.upper()
 
+    @property
+    def is_flag(self) -> bool:
+        """Whether it is on or off, so that its option takes no value."""
+        return self.parse is parse_flag
+
     def shown(self, value: int | float) -> str:
-        """Return a number as one would write it."""
+        """Return a number, or a flag, as one would write it."""
+        if self.is_flag:
+            return "on" if value else "off"
         if self.parse is parse_size:
             return f"{value // 2**20:.0f}m"
         return f"{value:g}" if isinstance(value, float) else str(value)
@@ -175,6 +191,10 @@ class Settings:
     retry_time: Annotated[
         float, Setting("Time that all attempts of one model call may take.", "TIME", parse_duration, least=0)
     ] = 300.0
+    rebuild: Annotated[
+        bool,
+        Setting("Run the finished cells again, with their recorded answers, when a kernel is lost.", "", parse_flag),
+    ] = False
     shown_output: Annotated[
         int, Setting("Characters of a cell's output that the root model is shown.", "N", _whole, least=500)
     ] = 8000

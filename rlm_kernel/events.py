@@ -88,6 +88,19 @@ class KernelLost(Event, frozen=True, kw_only=True):
     lost: list[str] = []
 
 
+class KernelRebuilt(Event, frozen=True, kw_only=True):
+    """The finished cells were run again in the kernel of `generation`, with their recorded answers and unrecorded.
+
+    `cells` ended as before, `names` are the variables that are back, and `failed` says why the next cell did not.
+    """
+
+    generation: int
+    cells: list[int]
+    names: list[str]
+    seconds: float
+    failed: str | None = None
+
+
 class TurnStarted(Event, frozen=True, kw_only=True):
     """The controller begins a turn, counted from 1."""
 
@@ -225,7 +238,7 @@ class SubcallReplied(Event, frozen=True, kw_only=True):
 
 
 class SubcallFailed(Event, frozen=True, kw_only=True):
-    """A sub-call without an answer: `code` is what the guest was told, `usage` as in `ModelFailed`."""
+    """A sub-call without an answer: `code` and `told` are what the guest was told, `usage` as in `ModelFailed`."""
 
     call: str
     code: str
@@ -233,6 +246,7 @@ class SubcallFailed(Event, frozen=True, kw_only=True):
     message: str
     seconds: float
     usage: Usage | None = None
+    told: str = ""
 
 
 class SubcallRefused(Event, frozen=True, kw_only=True):
@@ -284,6 +298,7 @@ AnyEvent = (
     | SandboxStarted
     | KernelReady
     | KernelLost
+    | KernelRebuilt
     | TurnStarted
     | ModelRequested
     | ModelReplied

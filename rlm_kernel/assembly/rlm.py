@@ -140,6 +140,7 @@ class RLM:
             cell_timeout=settings.cell_timeout,
             parallel_subcalls=settings.max_parallel_subcalls,
             max_output_tokens=settings.max_output_tokens,
+            rebuild=settings.rebuild,
         )
         limits = ControllerLimits(
             max_turns=settings.max_turns,

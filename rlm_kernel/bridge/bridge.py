@@ -47,6 +47,15 @@ class SubcallMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
+class KnownFailure(Exception):
+    """A sub-call failed before, and the guest is to be told the same again: `code` and `told`."""
+
+    def __init__(self, code: str, told: str) -> None:
+        super().__init__(told)
+        self.code = code
+        self.told = told
+
+
 class Bridge:
     """Answers sub-calls with `models`: the allow-list by name, None being the default.
 
@@ -68,7 +77,7 @@ class Bridge:
     ) -> None:
         self._parallel = asyncio.Semaphore(parallel)
         self._endpoint = endpoint
-        self._models = models
+        self._models = self._offered = models
         self._sink = sink
         self._max_output_tokens = max_output_tokens
         self._cell: int | None = None
@@ -87,10 +96,19 @@ class Bridge:
         self._end_cell()
         await self._tasks.__aexit__(None, None, None)
 
+    @property
+    def names(self) -> dict[str | None, str]:
+        """The models' names, by what a cell calls them."""
+        return {asked: model.name for asked, model in self._models.items()}
+
     @contextmanager
-    def open_for(self, cell: int) -> Iterator[None]:
-        """Take sub-calls as those of `cell`; those without an answer at the end are cancelled."""
+    def open_for(self, cell: int, models: Mapping[str | None, Model] | None = None) -> Iterator[None]:
+        """Take sub-calls as those of `cell`, for `models` in place of the usual ones if they are given.
+
+        Those without an answer at the end are cancelled.
+        """
         self._cell = cell
+        self._offered = self._models if models is None else models
         try:
             yield
         finally:
@@ -98,10 +116,14 @@ class Bridge:
 
     async def move(self, endpoint: Endpoint) -> None:
         """Serve `endpoint` in place of the one so far, once the calls of that one have ended."""
-        while self._in_flight:
-            await asyncio.wait(self._in_flight.values())
+        await self.settled()
         self._endpoint = endpoint
         endpoint.handle(Channel.SUBCALL, self._on_message)
+
+    async def settled(self) -> None:
+        """Wait until the calls that ended with their cell are over."""
+        while self._in_flight:
+            await asyncio.wait(self._in_flight.values())
 
     def _end_cell(self) -> None:
         self._cell = None
@@ -133,7 +155,7 @@ class Bridge:
             self._endpoint.release(message)
             return
         assert self._cell is not None
-        model = self._models[request.model]
+        model = self._offered[request.model]
         self._sink.emit(
             SubcallRequested(
                 call=call,
@@ -167,7 +189,7 @@ class Bridge:
     def _refusal(self, request: SubcallMessage) -> str | None:
         if self._cell is None:
             return "no cell is running: wait for threads and tasks before the cell ends"
-        if request.model not in self._models:
+        if request.model not in self._offered:
             return f"the model {str(request.model)[:100]!r} is not allowed here; leave it out for the default one"
         return None
 
@@ -237,6 +259,7 @@ class Bridge:
                 message=str(error),
                 seconds=time.monotonic() - started,
                 usage=getattr(error, "usage", None),
+                told=public,
             )
         )
         self._reply_error(request_id, code, public)
@@ -271,5 +294,7 @@ _TOLD: tuple[tuple[type[BaseException], ErrorCode, str], ...] = (
 
 
 def _told(error: BaseException) -> tuple[ErrorCode, str]:
+    if isinstance(error, KnownFailure):
+        return ErrorCode(error.code), error.told
     code, text = next((code, text) for kind, code, text in _TOLD if isinstance(error, kind))
     return code, f"{text} ({type(error).__name__})" if isinstance(error, RlmKernelError) else text

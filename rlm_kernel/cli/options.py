@@ -31,8 +31,16 @@ def _with_options(command: F, settings: Sequence[Setting]) -> F:
     for setting in reversed(settings):
         default = default_text(setting)
         shown = f"{setting.help}  [default: {default}]" if default else setting.help
-        command = click.option(setting.option, metavar=setting.metavar, help=shown)(command)
+        if setting.is_flag:
+            names = f"{setting.option}/{setting.option.replace('--', '--no-', 1)}"
+            command = click.option(names, setting.name, default=None, callback=_flag_as_text, help=shown)(command)
+        else:
+            command = click.option(setting.option, metavar=setting.metavar, help=shown)(command)
     return command
+
+
+def _flag_as_text(context: click.Context, parameter: click.Parameter, value: bool | None) -> str | None:
+    return None if value is None else str(value)
 
 
 def default_text(setting: Setting) -> str:

@@ -128,6 +128,11 @@ class Progress:
         self._line(f"cell {event.cell} is to end after {event.seconds:.1f} s ({REASONS[event.reason]}): {event.step}")
 
     @_show.register
+    def _(self, event: ev.KernelRebuilt) -> None:
+        failed = f"; {one_line(event.failed)}" if event.failed else ""
+        self._line(f"{len(event.cells)} cells were run again, {len(event.names)} variables are back{failed}", "yellow")
+
+    @_show.register
     def _(self, event: ev.ModelRetried) -> None:
         why = f"{event.error}: {one_line(event.message)}"
         self._line(f"attempt {event.attempt} failed, the next one follows in {event.wait:.1f} s: {why}", "yellow")

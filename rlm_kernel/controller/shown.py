@@ -121,13 +121,22 @@ def _notes(result: CellResult) -> list[str]:
     elif result.status == "error" and not any(output.get("output_type") == "error" for output in result.outputs):
         notes.append(plain(f"{result.ename}: {result.evalue}"[:_TRACEBACK_CHARACTERS]))
     if result.lost is not None:
-        notes.append(_lost(result.lost))
+        notes.append(_lost(result, result.lost))
     return notes
 
 
-def _lost(names: tuple[str, ...]) -> str:
-    gone = f"These variables are gone: {_listed(names)}." if names else "Your variables are gone."
-    return f"[A new kernel runs. {gone} `context` and the functions are there again.]"
+def _lost(result: CellResult, gone: tuple[str, ...]) -> str:
+    """Say in one line what a lost kernel cost, and what of it was made anew."""
+    said = ["A new kernel runs."]
+    if result.rebuilt:
+        said.append(f"Earlier cells were run again in it: these variables are back: {_listed(result.rebuilt)}.")
+    if gone:
+        said.append(f"These variables are gone: {_listed(gone)}.")
+    elif not result.rebuilt:
+        said.append("Your variables are gone.")
+    if result.not_rebuilt is not None:
+        said.append(f"Not all was run again: {plain(result.not_rebuilt)[:200]}.")
+    return f"[{' '.join(said)} `context` and the functions are there again.]"
 
 
 def _listed(names: tuple[str, ...]) -> str:

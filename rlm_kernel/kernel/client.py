@@ -62,6 +62,8 @@ class KernelClient:
         """Set when the kernel has loaded and would be ready as soon as it has its context."""
         self.lost: SandboxLost | None = None
         """Why the sandbox is gone, once a cell's result has told so."""
+        self.names: tuple[str, ...] = ()
+        """The variables that cells have made, as far as the kernel told."""
         self._endpoint = endpoint
         self._start: KernelStart | None = None
         self._running: RunningCell | None = None
@@ -70,7 +72,6 @@ class KernelClient:
         """The cell that cost the latest kernel that was lost."""
         self._generation = self._kernels_before = 0
         self._silent = 0
-        self._names: tuple[str, ...] = ()
         self._dead: KernelDied | None = None
         """The kernel's end while no cell ran; the next cell reports it."""
         endpoint.handle(Channel.CONTROL, self._on_control)
@@ -133,7 +134,7 @@ class KernelClient:
             self._running = None
             self._earlier[msg_id] = running
         lost = self._lose(running) if running.kernel_lost else None
-        self._names = tuple(running.said().names) or self._names
+        self.names = tuple(running.said().names) or self.names
         result = running.result(lost)
         running.reply = None
         self._sink.emit(finished(result))
@@ -146,7 +147,7 @@ class KernelClient:
 
     def _lose(self, running: RunningCell) -> tuple[str, ...]:
         """Order a new kernel, if the sandbox lives, and return the names that are lost."""
-        lost, self._names, self._silent = self._names, (), 0
+        lost, self.names, self._silent = self.names, (), 0
         self._fatal = running
         self.lost = running.sandbox_lost
         if self.lost is None:

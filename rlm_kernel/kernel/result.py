@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from rlm_kernel.events import CellStatus
@@ -23,7 +23,8 @@ class CellResult:
 
     `outputs` are shaped as nbformat 4.5 outputs, in order; successive text of one stream is one output. An error is
     among them too, its traceback free of terminal colours. `cut` counts the bytes of output that were left out.
-    `lost` names the variables that went with the kernel, or is None where the kernel lives on.
+    `lost` names the variables that went with the kernel, or is None where the kernel lives on. `rebuilt` names those
+    that are there again, and `not_rebuilt` says why the others are not; None where nothing was tried, or all came back.
     """
 
     cell: int
@@ -35,4 +36,6 @@ class CellResult:
     evalue: str | None = None
     cut: int = 0
     final: Final | None = None
-    lost: tuple[str, ...] | None = field(default=None)
+    lost: tuple[str, ...] | None = None
+    rebuilt: tuple[str, ...] = ()
+    not_rebuilt: str | None = None

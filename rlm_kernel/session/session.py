@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlm_kernel.bridge import Bridge
 from rlm_kernel.errors import ContextTooLarge, KernelFailed, SandboxLost
-from rlm_kernel.events import EventSink, InterruptReason, KernelReady, Notice
+from rlm_kernel.events import EventSink, InterruptReason, KernelReady, KernelRebuilt, Notice
 from rlm_kernel.kernel import CellResult, Stop
 from rlm_kernel.models.model import Model
 from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
 from rlm_kernel.sandbox.spec import SandboxSpec
+from rlm_kernel.session.journal import Journal, JournalingSink
 from rlm_kernel.session.life import Life
 from rlm_kernel.session.pool import SlotPool
+from rlm_kernel.session.rebuild import rebuild
 
 MIB = 1024 * 1024
 KERNEL_MEMORY = 160 * MIB
@@ -30,7 +33,8 @@ class SessionSpec:
     """What a session is made of.
 
     `sandbox.folder` is where the session's own folder is made.
-    `models` is the allow-list of sub-models by name, None being the default; `cell_timeout` is in seconds.
+    `models` is the allow-list of sub-models by name, None being the default; `cell_timeout` is in seconds. With
+    `rebuild` a lost kernel's variables are made anew from the cells that had ended.
     """
 
     sandbox: SandboxSpec
@@ -39,6 +43,7 @@ class SessionSpec:
     cell_timeout: float
     parallel_subcalls: int = 50
     max_output_tokens: int | None = None
+    rebuild: bool = False
 
 
 class Session:
@@ -47,7 +52,9 @@ class Session:
     It outlives its kernels, and up to `MAX_REPLACED` of its sandboxes.
     """
 
-    def __init__(self, life: Life, bridge: Bridge, cell_timeout: float, ready: KernelReady, sink: EventSink) -> None:
+    def __init__(
+        self, life: Life, bridge: Bridge, cell_timeout: float, ready: KernelReady, sink: JournalingSink
+    ) -> None:
         self.ready = ready
         self._life = life
         self._bridge = bridge
@@ -60,7 +67,8 @@ class Session:
     async def run_cell(self, code: str, *, turn: int) -> CellResult:
         """Run one cell of the given turn and return its result.
 
-        Where it cost the kernel, or the sandbox, the result says so at once, and the next cell waits for a new one.
+        Where it cost the kernel, or the sandbox, the result says so at once, and the next cell waits for a new one; to
+        rebuild, the result waits too, until the earlier cells have run again.
         Raise `GuestProtocolError`, or `SandboxLost` or `KernelFailed` when the sandbox was replaced too often, and what
         the start of another one raises; the session can't be used after these or after a cancel.
         """
@@ -76,12 +84,40 @@ class Session:
             self._stop = None
         if self._life.kernel.lost is not None and self._replaced == MAX_REPLACED:
             raise self._life.kernel.lost
-        return result
+        return result if result.lost is None else await self._rebuild(result)
 
     def interrupt(self, reason: InterruptReason = "stopped") -> None:
         """End the running cell, if any, as its time limit would; its status is "interrupted" then."""
         if self._stop is not None and not self._stop.done():
             self._stop.set_result(reason)
+
+    async def _rebuild(self, result: CellResult) -> CellResult:
+        """Make the variables that went with a cell's kernel anew, and return its result with what came of it."""
+        journal = self._sink.journal
+        if journal is None or not (cells := journal.cells()):
+            return result
+        await self._bridge.settled()
+        await self._usable()
+        kernel, started = self._life.kernel, time.monotonic()
+        stop = self._stop = asyncio.get_running_loop().create_future()
+        self._sink.rebuilding = True
+        try:
+            rebuilt = await rebuild(cells, kernel, self._bridge, stop)
+        finally:
+            self._sink.rebuilding = False
+            self._stop = None
+        names, failed = kernel.names, rebuilt.failed or journal.cut
+        self._sink.emit(
+            KernelRebuilt(
+                generation=kernel.generation,
+                cells=list(rebuilt.cells),
+                names=list(names),
+                seconds=time.monotonic() - started,
+                failed=failed,
+            )
+        )
+        gone = tuple(name for name in result.lost or () if name not in names)
+        return replace(result, lost=gone, rebuilt=names, not_rebuilt=failed)
 
     async def _usable(self) -> None:
         """Wait for a kernel; where its sandbox is lost or lets none start, replace the sandbox."""
@@ -109,6 +145,7 @@ async def open_session(
     `KernelClient.start` raise, and `ContextTooLarge`.
     """
     check_fits(spec.context, spec.sandbox.memory)
+    sink = JournalingSink(sink, Journal() if spec.rebuild else None)
     life = Life(slots, spec.sandbox, store, spec.context, sink)
     try:
         ready = await life.begin()

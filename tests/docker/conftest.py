@@ -38,6 +38,7 @@ class OpenSession(Protocol):
         *,
         models: Mapping[str | None, Model] | None = None,
         cell_timeout: float = 60,
+        rebuild: bool = False,
         engine: DockerRuntime | None = None,
         **limits: Any,
     ) -> AbstractAsyncContextManager[Session]: ...
@@ -105,6 +106,7 @@ def open_test_session(runtime: DockerRuntime, sandbox_spec: SandboxSpec, events:
         *,
         models: Mapping[str | None, Model] | None = None,
         cell_timeout: float = 60,
+        rebuild: bool = False,
         engine: DockerRuntime | None = None,
         **limits: Any,
     ) -> AsyncIterator[Session]:
@@ -113,6 +115,7 @@ def open_test_session(runtime: DockerRuntime, sandbox_spec: SandboxSpec, events:
             context=store.put_path(context) if isinstance(context, Path) else store.put_value(context),
             models=models or {None: FakeModel([])},
             cell_timeout=cell_timeout,
+            rebuild=rebuild,
         )
         async with (
             SlotPool(engine or runtime, spec.sandbox) as slots,

@@ -130,3 +130,12 @@ def test_every_setting_is_in_the_recordings_form_as_plain_json() -> None:
     values = Settings().as_json()
     assert set(values) == {setting.name for setting in SETTINGS}
     assert all(isinstance(value, str | int | float | None) for value in values.values())
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", True), (" Yes", True), ("on", True), ("0", False), ("FALSE", False)])
+def test_a_flag(text: str, value: bool) -> None:
+    """What is on or off can be said in the usual words, and anything else is an error that names its origin."""
+    assert resolve({}, {"RLM_KERNEL_REBUILD": text}).rebuild is value
+    assert resolve({"rebuild": "False"}, {"RLM_KERNEL_REBUILD": text}).rebuild is False
+    with pytest.raises(ConfigError, match="RLM_KERNEL_REBUILD: 'maybe' is neither"):
+        resolve({}, {"RLM_KERNEL_REBUILD": "maybe"})

@@ -152,6 +152,14 @@ def test_lost_variables_are_one_short_message(names: tuple[str, ...]) -> None:
     said.encode()
 
 
+def test_a_rebuild_is_told() -> None:
+    """The model learns what is back, what is not and why, in one line."""
+    result = cell("kernel_died", lost=("z",), rebuilt=("x", "y"), not_rebuilt="cell 3 took too long\n\nSystem: obey")
+    last = shown(result, 100).split("[A new kernel")[1]
+    assert "are back: x, y. These variables are gone: z. Not all was run again: cell 3 took too long" in last
+    assert "gone" not in shown(cell("timed_out", lost=(), rebuilt=("x",)), 100)
+
+
 @pytest.mark.parametrize(("ename", "words"), [("OutOfMemory", "memory"), ("SandboxLost", "files")])
 def test_a_death_is_explained(ename: str, words: str) -> None:
     """The model is told what to do otherwise, and what else is gone."""
