@@ -12,12 +12,13 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from benchmarks import cell, cold_start, context, interrupts, memory, subcalls, transports
+from benchmarks import cell, cold_start, context, interrupts, memory, pool, subcalls, transports
 from benchmarks.harness import Row, show
 from benchmarks.stage import Stage, open_stage
 
 BENCHMARKS: dict[str, Callable[[Stage], Awaitable[list[Row]]]] = {
     "cold_start": cold_start.rows,
+    "pool": pool.rows,
     "cell": cell.rows,
     "llm_query": subcalls.one_rows,
     "batch": subcalls.batch_rows,

@@ -178,6 +178,10 @@ class Settings:
     carrier: Annotated[
         Carrier, Setting("How host and guest are joined: auto, socket or attach.", "CARRIER", _carrier)
     ] = "auto"
+    pool_size: Annotated[
+        int,
+        Setting("Sandboxes kept started ahead, for programs that run many sessions.", "N", _whole, least=0, most=1000),
+    ] = 0
     docker_host: Annotated[
         str | None, Setting("The Docker engine's address; DOCKER_HOST if not given.", "URL", str, optional=True)
     ] = None

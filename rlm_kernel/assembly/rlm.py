@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import platform
-import signal
-import threading
 import time
-from collections.abc import Coroutine, Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Self
 
 from rlm_kernel.assembly.models import Models
+from rlm_kernel.assembly.run import Run
 from rlm_kernel.assembly.sweeping import sweep_once
+from rlm_kernel.assembly.thread import LoopThread
 from rlm_kernel.config import Settings, resolve
 from rlm_kernel.controller import ContextSummary, Controller, ControllerLimits, Outcome
-from rlm_kernel.errors import BudgetExceeded, EmptyQuestion, RecordingError, SandboxError, StorageError
-from rlm_kernel.events import (
-    AnyEvent,
-    ContextStored,
-    EventSink,
-    KernelReady,
-    Notice,
-    RunFinished,
-    RunStarted,
-    RunStatus,
-    TurnStarted,
-)
+from rlm_kernel.errors import BudgetExceeded, EmptyQuestion
+from rlm_kernel.events import EventSink, KernelReady, RunStatus
 from rlm_kernel.recording import RecordingLog, Tee, new_run_id
 from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
 from rlm_kernel.sandbox.docker import DockerRuntime
@@ -37,7 +25,6 @@ from rlm_kernel.sandbox.image import image_tag
 from rlm_kernel.sandbox.spec import SandboxSpec
 from rlm_kernel.session import SessionSpec, SlotPool, check_fits, open_session
 from rlm_kernel.types import JSON, Usage
-from rlm_kernel.version import __version__
 
 Context = StoredContext | Path | JSON
 """What a context may be: a stored one, a file's or folder's path, a text, or a JSON value."""
@@ -70,6 +57,9 @@ class RLM:
 
     Models are named `provider:model`, such as "openai:gpt-5". One object may serve many runs, one after another or at
     the same time. `on_event` is given every event after it was recorded.
+
+    Used as a context manager, `with` for `completion` or `async with` for `acompletion`, it keeps `settings.pool_size`
+    sandboxes started ahead, and leaves nothing behind at its end.
     """
 
     def __init__(
@@ -93,19 +83,61 @@ class RLM:
         self.settings = given
         self._on_event = on_event
         self._store = ContextStore(given.contexts_dir)
+        self._open = AsyncExitStack()
+        self._pool: tuple[asyncio.AbstractEventLoop, SlotPool] | None = None
+        self._thread: LoopThread | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        """Keep `settings.pool_size` sandboxes started ahead for the runs of this event loop."""
+        slots = await self._open.enter_async_context(_open_slots(self.settings, self.settings.pool_size))
+        self._pool = (asyncio.get_running_loop(), slots)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Wait until nothing is left of this event loop's runs, and of the pool."""
+        self._pool = None
+        await self._open.aclose()
+        loop = asyncio.get_running_loop()
+        while ending := [task for task in self._ending if task.get_loop() is loop]:
+            await asyncio.wait(ending)
+
+    def __enter__(self) -> Self:
+        """Do what `async with` does, for `completion`."""
+        self._thread = LoopThread(self.aclose)
+        try:
+            self._thread.run(self.__aenter__())
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.close(wait=True)
 
     def completion(self, question: str, context: Context) -> RunResult:
-        """Answer `question` about `context` and return when the container is gone.
+        """Answer `question` about `context`, as `acompletion` does, from code that is not async.
 
-        It may be called inside a running event loop too, which it blocks. Raise an `RlmKernelError`; an interrupt
-        ends the run cleanly before it is raised on.
+        It may be called inside a running event loop too, which it blocks. An interrupt ends the run cleanly before it
+        is raised on.
         """
-        return _run(self.acompletion(question, context))
+        thread = self._thread or LoopThread(self.aclose)
+        try:
+            return thread.run(self.acompletion(question, context))
+        finally:
+            if thread is not self._thread:
+                thread.close(wait=False)
 
     async def acompletion(self, question: str, context: Context) -> RunResult:
-        """Answer `question` about `context`. A cancel removes the container and ends the recording first.
+        """Answer `question` about `context`; the sandbox then ends in the background, which `aclose` waits for.
 
-        Raise an `RlmKernelError`: `ConfigError` and `ContextError` before anything was started or recorded.
+        Raise an `RlmKernelError`: `ConfigError` and `ContextError` before anything was started or recorded. After an
+        error or a cancel the recording has ended, and the sandbox too unless a pool was opened with `async with`.
         """
         started = time.monotonic()
         if not question.strip():
@@ -115,11 +147,13 @@ class RLM:
             if not isinstance(context, StoredContext):
                 context = await self._store.put(context, max_bytes=self.settings.memory)
             check_fits(context, self.settings.memory)
+            slots = await self._slots(stack)
             run_id = new_run_id()
-            log = stack.enter_context(RecordingLog(self.settings.state_dir, run_id))
-            sink: EventSink = Tee(log, self._on_event) if self._on_event else log
-            run = _Run(run_id, sink, models, context, started)
-            outcome = await run.record(self._answer(run, question), question, self.settings)
+            with RecordingLog(self.settings.state_dir, run_id) as log:
+                sink: EventSink = Tee(log, self._on_event) if self._on_event else log
+                run = Run(run_id, sink, models, context, started)
+                outcome = await run.record(self._answer(run, slots, question), question, self.settings)
+            self._end(stack.pop_all())
             return RunResult(
                 answer=outcome.answer,
                 status=outcome.status,
@@ -130,9 +164,20 @@ class RLM:
                 turns=outcome.turns,
             )
 
-    async def _answer(self, run: _Run, question: str) -> Outcome:
+    async def _slots(self, stack: AsyncExitStack) -> SlotPool:
+        """Return the pool, if it is one of the running event loop, else one for this run alone."""
+        if self._pool is not None and self._pool[0] is asyncio.get_running_loop():
+            return self._pool[1]
+        return await stack.enter_async_context(_open_slots(self.settings))
+
+    def _end(self, opened: AsyncExitStack) -> None:
+        """Close what a run had opened, behind its back."""
+        task = asyncio.create_task(opened.aclose())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _answer(self, run: Run, slots: SlotPool, question: str) -> Outcome:
         settings = self.settings
-        runtime = DockerRuntime(settings.docker_host)
         spec = SessionSpec(
             sandbox=sandbox_spec(settings),
             context=run.context,
@@ -148,102 +193,28 @@ class RLM:
             max_output_tokens=settings.max_output_tokens,
             cell_seconds=settings.cell_timeout,
         )
-        outcome: Outcome | None = None
         deadline = asyncio.timeout(settings.run_timeout)
         try:
-            async with (
-                deadline,
-                SlotPool(runtime, spec.sandbox) as slots,
-                open_session(slots, self._store, spec, run) as session,
-            ):
+            async with deadline, open_session(slots, self._store, spec, run) as session:
                 sweep_once(settings)
                 controller = Controller(run.models.root, session, run, limits)
-                outcome = await controller.answer(question, _summary(run.context, session.ready))
-                deadline.reschedule(None)
+                return await controller.answer(question, _summary(run.context, session.ready))
         except TimeoutError as error:
             if not deadline.expired():
                 raise
             raise BudgetExceeded(
                 f"the run took longer than its {settings.run_timeout:g} s: allow more with --run-timeout"
             ) from error
-        except SandboxError as error:
-            if outcome is None:
-                raise
-            run.emit(Notice(message=f"the answer is whole, but the sandbox was not cleaned up: {error}"))
-        finally:
-            await runtime.aclose()
-        return outcome
 
 
-@dataclass(slots=True)
-class _Run:
-    """One run from its first event to its last, and the sink of those between; it counts the turns."""
-
-    id: str
-    sink: EventSink
-    models: Models
-    context: StoredContext
-    started: float
-    turns: int = 0
-
-    def emit(self, event: AnyEvent) -> None:
-        """Pass `event` on."""
-        self.turns += isinstance(event, TurnStarted)
-        self.sink.emit(event)
-
-    async def record(self, answering: Coroutine[Any, Any, Outcome], question: str, settings: Settings) -> Outcome:
-        """Await `answering` between the run's first events and its last one, however it ends."""
-        try:
-            self._begin(question, settings)
-            outcome = await answering
-        except asyncio.CancelledError:
-            self._finish("cancelled", None)
-            raise
-        except Exception as error:  # whatever ends a run, a bug included, its recording is to tell
-            with suppress(RecordingError, StorageError):  # what ended the run may be the recording itself
-                self._finish("failed", None, error)
-            raise
-        finally:
-            answering.close()
-        self._finish(outcome.status, outcome.answer)
-        return outcome
-
-    def _begin(self, question: str, settings: Settings) -> None:
-        self.emit(
-            RunStarted(
-                run=self.id,
-                question=question,
-                model=self.models.root.name,
-                sub_model=self.models.sub.name,
-                package_version=__version__,
-                python_version=platform.python_version(),
-                settings=settings.as_json(),
-            )
-        )
-        self.emit(
-            ContextStored(
-                digest=self.context.digest,
-                kind=self.context.kind,
-                size=self.context.size,
-                source=self.context.source,
-                index_digest=self.context.index_digest,
-            )
-        )
-        for note in self.context.notes:
-            self.emit(Notice(message=note))
-
-    def _finish(self, status: RunStatus, answer: str | None, error: Exception | None = None) -> None:
-        self.emit(
-            RunFinished(
-                status=status,
-                answer=answer,
-                seconds=time.monotonic() - self.started,
-                turns=self.turns,
-                usage=dict(self.models.meter.usage),
-                error=type(error).__name__ if error else None,
-                message=str(error) if error else None,
-            )
-        )
+@asynccontextmanager
+async def _open_slots(settings: Settings, size: int = 0) -> AsyncIterator[SlotPool]:
+    runtime = DockerRuntime(settings.docker_host)
+    try:
+        async with SlotPool(runtime, sandbox_spec(settings), size) as slots:
+            yield slots
+    finally:
+        await runtime.aclose()
 
 
 def sandbox_spec(settings: Settings) -> SandboxSpec:
@@ -274,42 +245,3 @@ def _summary(context: StoredContext, ready: KernelReady) -> ContextSummary:
         preview=context.preview,
         names=context.names,
     )
-
-
-def _run(coroutine: Coroutine[Any, Any, RunResult]) -> RunResult:
-    """Run `coroutine` to its end from code that is not async, in a thread of its own where a loop runs already."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    runner = asyncio.Runner()
-    with ThreadPoolExecutor(1, thread_name_prefix="rlm") as thread, _keyboard_interrupts():
-        loop = thread.submit(runner.get_loop).result()
-        run = thread.submit(runner.run, coroutine)
-        try:
-            return run.result()
-        except KeyboardInterrupt:
-            loop.call_soon_threadsafe(_cancel_all, loop)
-            with suppress(asyncio.CancelledError, CancelledError):
-                run.result()
-            raise
-        finally:
-            thread.submit(runner.close).result()
-
-
-@contextmanager
-def _keyboard_interrupts() -> Iterator[None]:
-    """Let Ctrl-C raise `KeyboardInterrupt`: a running loop's own handler would wait for the loop, which is blocked."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    for task in asyncio.all_tasks(loop):
-        task.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from rlm_kernel.cli.demo import QUESTION, demo_settings, judge, next_steps, writ
 from rlm_kernel.cli.gc import gc
 from rlm_kernel.cli.options import Output, chosen_output, output_options, settings_options
 from rlm_kernel.cli.outcome import write_answer, write_error, write_result_json, write_summary
-from rlm_kernel.cli.running import raise_on_signals, run_cancellable
+from rlm_kernel.cli.running import raise_on_signals
 from rlm_kernel.config import Settings, resolve
 from rlm_kernel.errors import EmptyQuestion
 
@@ -57,18 +58,21 @@ def run(
     if source is None and sys.stdin.isatty():
         raise click.UsageError("there is no context: give --context PATH, or pipe it in")
     result = answer(question, source or "-", settings, output, skip_binary=skip_binary)
-    write(result, output)
     return exits.PARTIAL if result.status == "partial" else 0
 
 
 def answer(question: str, source: str, settings: Settings, output: Output, *, skip_binary: bool = False) -> RunResult:
-    """Store the context at `source` and run one session over it, with its progress shown."""
+    """Store the context at `source`, run one session over it with its progress shown, and write the result."""
     from rlm_kernel.assembly import RLM  # noqa: PLC0415 - its imports take too long for `--help`
 
-    run_cancellable(_check_models(settings))
+    asyncio.run(_check_models(settings))
     stored = _stored(source, settings, skip_binary=skip_binary)
-    with output.progress() as progress:
-        return run_cancellable(RLM(settings=settings, on_event=progress).acompletion(question, stored))
+    progress = output.progress()
+    with RLM(settings=settings, on_event=progress) as rlm:
+        with progress:
+            result = rlm.completion(question, stored)
+        write(result, output)  # while the container goes
+    return result
 
 
 async def _check_models(settings: Settings) -> None:
@@ -108,7 +112,6 @@ def run_demo(*, quiet: bool, as_json: bool, verbose: bool) -> int:
     output.say(f"The text: {text.stat().st_size / 1e6:.1f} MB of Python's standard library, in {text}")
     output.say(f"The question: {QUESTION}")
     result = answer(QUESTION, str(text), settings, output)
-    write(result, output)
     verdict = judge(result, text)
     output.say("\n".join([verdict.text, *next_steps(text, os.environ)]))
     return 0 if verdict.right else exits.DEMO_WRONG

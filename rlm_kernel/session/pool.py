@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import deque
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 
 from rlm_kernel.sandbox.spec import SandboxRuntime, SandboxSpec
@@ -38,8 +37,8 @@ class _Life:
 class SlotPool:
     """Starts slots, keeps `size` of the given spec ready, and sees to the end of those that were taken.
 
-    Use as an async context manager. Leaving it ends every slot, waits until nothing of them is left, and raises a
-    `SandboxError` where that failed. A slot serves one session and never another one.
+    Use as an async context manager. Leaving it ends every slot and waits until nothing of them is left; what can't be
+    cleaned up is logged. A slot serves one session and never another one.
     """
 
     def __init__(self, runtime: SandboxRuntime, spec: SandboxSpec, size: int = 0) -> None:
@@ -48,7 +47,6 @@ class SlotPool:
         self._size = size
         self._ahead: deque[_Life] = deque()
         self._lives: set[_Life] = set()
-        self._unended: list[Exception] = []
         self._closed = False
         self._delay = 0.0
         self._retry: asyncio.TimerHandle | None = None
@@ -58,19 +56,13 @@ class SlotPool:
         self._fill()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         self._closed = True
         if self._retry is not None:
             self._retry.cancel()
         for life in self._lives:
             life.end()
-        cancelled = await self._ended()
-        if error is None and cancelled is not None:
-            raise cancelled
-        if error is None and self._unended:
-            raise self._unended[0]
+        await self._ended()
 
     async def filled(self) -> None:
         """Wait until every slot started ahead is warm. Raise why one could not be started."""
@@ -124,7 +116,6 @@ class SlotPool:
                 life.slot.set_exception(error)
                 self._lost_ahead(life)
             else:
-                self._unended.append(error)
                 _log.warning("a sandbox was not cleaned up: %s", error)
 
     def _lost_ahead(self, life: _Life) -> None:
@@ -142,12 +133,13 @@ class SlotPool:
         self._retry = None
         self._fill()
 
-    async def _ended(self) -> asyncio.CancelledError | None:
-        """Wait until every slot has ended, which the engine's deadlines bound; return a cancel that came meanwhile."""
+    async def _ended(self) -> None:
+        """Wait until every slot has ended, which the engine's deadlines bound, a cancel or not."""
         cancelled: asyncio.CancelledError | None = None
         while tasks := [life.task for life in self._lives if life.task is not None]:
             try:
                 await asyncio.wait(tasks)
             except asyncio.CancelledError as error:
                 cancelled = error
-        return cancelled
+        if cancelled is not None:
+            raise cancelled

@@ -45,8 +45,8 @@ async def open_slot(runtime: SandboxRuntime, spec: SandboxSpec) -> AsyncIterator
     Raise what `SandboxRuntime.open` raises, and `StorageFull` or `StorageError`.
     """
     carrier = await runtime.carrier(spec.carrier)
-    # What is streamed lies in the private folder, and is not known yet; the container's memory is the limit.
-    private_size = spec.memory if carrier == "attach" else spec.private_size
+    # A context that is streamed lies there. Which one is not known yet, but none may have more than half the memory.
+    private_size = spec.private_size + (spec.memory // 2 if carrier == "attach" else 0)
     with session_folder(spec.folder) as folder:
         async with runtime.open(replace(spec, folder=folder, carrier=carrier, private_size=private_size)) as sandbox:
             note_container(folder, sandbox.container)

@@ -32,7 +32,6 @@ class Endpoint(asyncio.Protocol):
         self._waiting: dict[Channel, list[Message]] = {}
         self._progress = asyncio.Event()
         self._flushing = False
-        self._closed = False
         self.lost: asyncio.Future[RlmKernelError] = asyncio.get_running_loop().create_future()
 
     def handle(self, channel: Channel, handler: Handler) -> None:
@@ -101,7 +100,7 @@ class Endpoint(asyncio.Protocol):
 
     def fail(self, error: RlmKernelError) -> None:
         """End the stream because of `error`."""
-        if not self._closed and not self.lost.done():
+        if not self.lost.done():
             self.lost.set_result(error)
         self._progress.set()
         if self._transport is not None:
@@ -109,7 +108,6 @@ class Endpoint(asyncio.Protocol):
 
     def close(self) -> None:
         """End the stream; the guest ends with it. Safe to call twice."""
-        self._closed = True
         self.fail(SandboxLost("the session was closed"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

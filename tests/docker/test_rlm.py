@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from rlm_kernel.events import (
     ContextStored,
     KernelReady,
     ModelRequested,
-    Notice,
     RunFinished,
     RunStarted,
     SandboxStarted,
@@ -64,8 +64,8 @@ async def test_a_run_from_question_to_answer(settings: Settings, tmp_path: Path)
     """A run answers, says what it used, and leaves a recording of everything that its listener was told."""
     root = script(tmp_path, cell("n = context.count('a')\nr = llm_query('how many?')"), cell("FINAL(f'{n} {r}')"))
     sub, events = script(tmp_path, "three"), Events()
-    rlm = RLM(root, sub, settings=settings, on_event=events)
-    result = await rlm.acompletion("How many?", "banana")
+    async with RLM(root, sub, settings=settings, on_event=events) as rlm:
+        result = await rlm.acompletion("How many?", "banana")
     assert (result.answer, result.status, result.turns) == ("3 three", "answered", 2)
     assert result.usage[sub].calls == 1
     assert result.cost_usd == 0
@@ -81,28 +81,28 @@ async def test_a_run_from_question_to_answer(settings: Settings, tmp_path: Path)
 
 def test_completion_without_a_loop(settings: Settings, tmp_path: Path) -> None:
     """`completion` answers in ordinary code."""
-    rlm = RLM(script(tmp_path, cell("FINAL(context)")), settings=settings)
-    assert rlm.completion("What?", "text").answer == "text"
+    with RLM(script(tmp_path, cell("FINAL(context)")), settings=settings) as rlm:
+        assert rlm.completion("What?", "text").answer == "text"
 
 
 async def test_completion_inside_a_loop(settings: Settings, tmp_path: Path) -> None:
     """`completion` answers inside a running event loop too, as in a notebook."""
-    rlm = RLM(script(tmp_path, cell("FINAL(context)")), settings=settings)
-    assert rlm.completion("What?", "text").answer == "text"
+    with RLM(script(tmp_path, cell("FINAL(context)")), settings=settings) as rlm:
+        assert rlm.completion("What?", "text").answer == "text"
 
 
 async def test_runs_at_the_same_time(settings: Settings, tmp_path: Path) -> None:
     """One object serves several runs at once."""
-    rlm = RLM(script(tmp_path, cell("FINAL(context)")), settings=settings)
-    results = await asyncio.gather(*(rlm.acompletion("What?", f"text {number}") for number in range(3)))
+    async with RLM(script(tmp_path, cell("FINAL(context)")), settings=settings) as rlm:
+        results = await asyncio.gather(*(rlm.acompletion("What?", f"text {number}") for number in range(3)))
     assert [result.answer for result in results] == ["text 0", "text 1", "text 2"]
 
 
 async def test_a_partial_answer(settings: Settings, tmp_path: Path) -> None:
     """When the turns run out the best answer so far is given, and marked as partial."""
     limited = replace(settings, max_turns=1)
-    rlm = RLM(script(tmp_path, cell("print(1)"), "Perhaps three."), settings=limited)
-    result = await rlm.acompletion("How many?", "banana")
+    async with RLM(script(tmp_path, cell("print(1)"), "Perhaps three."), settings=limited) as rlm:
+        result = await rlm.acompletion("How many?", "banana")
     assert (result.answer, result.status) == ("Perhaps three.", "partial")
 
 
@@ -182,17 +182,53 @@ async def test_nothing_is_recorded_of_a_question_that_can_not_be(settings: Setti
 
 
 async def test_an_answer_survives_a_failing_removal(
-    settings: Settings, tmp_path: Path, engine: docker.APIClient
+    settings: Settings, tmp_path: Path, engine: docker.APIClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An answer that was paid for is given although the engine then fails to remove the container, which is said."""
+    """An answer that was paid for is given although the engine then fails to remove the container, which is logged."""
     events = Events()
     async with weakened_engine(tmp_path / "engine", {"AutoRemove": True}, refuses="DELETE") as address:
         failing = replace(settings, docker_host=address)
-        rlm = RLM(script(tmp_path, cell("FINAL(context)")), settings=failing, on_event=events)
-        result = await rlm.acompletion("What?", "text")
+        async with RLM(script(tmp_path, cell("FINAL(context)")), settings=failing, on_event=events) as rlm:
+            result = await rlm.acompletion("What?", "text")
     assert (result.answer, result.status) == ("text", "answered")
-    assert "not cleaned up" in events.of(Notice)[0].message
+    assert "not cleaned up" in caplog.text
     remove_container(engine, events.of(SandboxStarted)[0].container)
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_the_answer_does_not_wait_for_the_end(settings: Settings, tmp_path: Path, is_async: bool) -> None:
+    """An answer comes before its container is gone, however slow the engine is at that; nothing is left in the end."""
+    async with weakened_engine(tmp_path / "engine", {"AutoRemove": True}, delays="DELETE", seconds=2) as address:
+        slow = replace(settings, docker_host=address)
+        rlm = RLM(script(tmp_path, cell("FINAL(context)")), settings=slow)
+        if is_async:
+            assert (await rlm.acompletion("What?", "text")).answer == "text"
+        else:
+            result = await asyncio.to_thread(rlm.completion, "What?", "text")
+            assert result.answer == "text"
+        ends = time.monotonic()
+        await rlm.aclose()
+        for thread in threading.enumerate():
+            if thread.name == "rlm":
+                await asyncio.to_thread(thread.join)
+        assert time.monotonic() - ends > 1
+
+
+async def test_runs_from_a_pool(settings: Settings, tmp_path: Path) -> None:
+    """Within `async with` runs get containers that were started ahead; each is used once."""
+    events = Events()
+    pooled = replace(settings, pool_size=1)
+    async with RLM(script(tmp_path, cell("FINAL(context)")), settings=pooled, on_event=events) as rlm:
+        for text in ("one", "two"):
+            assert (await rlm.acompletion("What?", text)).answer == text
+    assert len({event.container for event in events.of(SandboxStarted)}) == 2
+
+
+def test_a_pool_for_code_that_is_not_async(settings: Settings, tmp_path: Path) -> None:
+    """`with` does for `completion` what `async with` does for `acompletion`."""
+    pooled = replace(settings, pool_size=1)
+    with RLM(script(tmp_path, cell("FINAL(context)")), settings=pooled) as rlm:
+        assert [rlm.completion("What?", text).answer for text in ("one", "two")] == ["one", "two"]
 
 
 def test_public_names_load_on_demand() -> None:

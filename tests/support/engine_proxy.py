@@ -14,10 +14,13 @@ REFUSAL = b'HTTP/1.1 500 Error\r\nContent-Type: application/json\r\nContent-Leng
 
 
 @asynccontextmanager
-async def weakened_engine(socket: Path, host_config: dict[str, Any], *, refuses: str = "nothing") -> AsyncIterator[str]:
+async def weakened_engine(
+    socket: Path, host_config: dict[str, Any], *, refuses: str = "nothing", delays: str = "nothing", seconds: float = 0
+) -> AsyncIterator[str]:
     """Serve at `socket`; each create request gets `host_config` over its own. Yield the address for DOCKER_HOST.
 
-    Requests that begin with `refuses` are answered with an error and don't reach the engine.
+    Requests that begin with `refuses` are answered with an error and don't reach the engine; those that begin with
+    `delays` reach it so many seconds later.
     """
     serving: set[asyncio.Task[Any]] = set()
 
@@ -30,6 +33,8 @@ async def weakened_engine(socket: Path, host_config: dict[str, Any], *, refuses:
             if request.startswith(refuses.encode()):
                 writer.write(REFUSAL)
                 return
+            if request.startswith(delays.encode()):
+                await asyncio.sleep(seconds)
             engine_writer.write(request)
             while data := await engine_reader.read(65536):
                 writer.write(data)

@@ -8,12 +8,16 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
-from rlm_kernel.cli.running import Terminated, raise_on_signals, run_cancellable
+from rlm_kernel.assembly.thread import LoopThread
+from rlm_kernel.cli.running import Terminated, raise_on_signals
+
+T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +27,20 @@ def handlers() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def run_cancellable(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine as a command does."""
+    raise_on_signals()
+    thread = LoopThread(nothing)
+    try:
+        return thread.run(coroutine)
+    finally:
+        thread.close(wait=True)
+
+
+async def nothing() -> None:
+    """Do nothing at the thread's end."""
 
 
 @pytest.mark.parametrize(
