@@ -17,8 +17,8 @@ _log = logging.getLogger(__name__)
 class LoopThread:
     """Runs coroutines until it is closed; the interpreter does not end before it has."""
 
-    def __init__(self, at_end: Callable[[], Awaitable[None]]) -> None:
-        """Start the thread; `at_end` is awaited when it is closed."""
+    def __init__(self, at_end: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Start the thread; what `at_end` returns is awaited when it is closed."""
         self._at_end = at_end
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop
@@ -66,7 +66,8 @@ class LoopThread:
         self._loop, self._closing = asyncio.get_running_loop(), asyncio.Event()
         self._started.set()
         await self._closing.wait()
-        await self._at_end()
+        if self._at_end is not None:
+            await self._at_end()
 
 
 def _cancel_first(tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Coroutine
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
 
 
 class Terminated(BaseException):
@@ -24,3 +27,14 @@ def raise_on_signals() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` keeps its meaning
         signal.signal(signal.SIGHUP, _terminate)
+
+
+def run_cancellable(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return what `coroutine` gives. A signal cancels it and is raised when its clean-up is done."""
+    from rlm_kernel.assembly.thread import LoopThread  # noqa: PLC0415 - its imports take too long for `--help`
+
+    thread = LoopThread()
+    try:
+        return thread.run(coroutine)
+    finally:
+        thread.close(wait=True)

@@ -15,9 +15,10 @@ import pytest
 
 from rlm_kernel.events import KernelReady, SandboxStarted
 from rlm_kernel.kernel import CellResult
-from rlm_kernel.sandbox.container import LABEL, owner
+from rlm_kernel.sandbox.container import LABEL
 from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.docker import DockerRuntime
+from rlm_kernel.sandbox.owner import owner
 from rlm_kernel.sandbox.spec import Carrier, SandboxSpec
 from rlm_kernel.session import Session, SessionSpec, SlotPool, open_session
 from tests.support.fakes import FakeModel

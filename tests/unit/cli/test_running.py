@@ -8,16 +8,12 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
 
-from rlm_kernel.assembly.thread import LoopThread
-from rlm_kernel.cli.running import Terminated, raise_on_signals
-
-T = TypeVar("T")
+from rlm_kernel.cli.running import Terminated, raise_on_signals, run_cancellable
 
 
 @pytest.fixture(autouse=True)
@@ -27,20 +23,6 @@ def handlers() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-
-
-def run_cancellable(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine as a command does."""
-    raise_on_signals()
-    thread = LoopThread(nothing)
-    try:
-        return thread.run(coroutine)
-    finally:
-        thread.close(wait=True)
-
-
-async def nothing() -> None:
-    """Do nothing at the thread's end."""
 
 
 @pytest.mark.parametrize(
@@ -61,6 +43,7 @@ def test_a_signal_cancels_and_clean_up_goes_on(number: signal.Signals, raised: t
             await asyncio.sleep(0.05)
             cleaned.append(True)
 
+    raise_on_signals()
     with pytest.raises(raised):
         run_cancellable(work())
     assert cleaned == [True]
@@ -72,6 +55,7 @@ def test_a_result_is_returned_and_the_handlers_are_as_before() -> None:
     async def work() -> int:
         return 42
 
+    raise_on_signals()
     assert run_cancellable(work()) == 42
     for number, raised in (
         (signal.SIGINT, KeyboardInterrupt),
