@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 # The steps of one set-up follow each other, whatever -j says.
 .NOTPARALLEL:
 
-.PHONY: help setup venv engine image local-model demo test check soak bench format lock clean
+.PHONY: help setup venv engine image gvisor runtimes local-model demo test check soak bench format lock clean
 
 help:  ## Show the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -14,7 +14,7 @@ help:  ## Show the commands
 demo: setup  ## Set up what is missing, then answer a question about a long text in a sandbox, without any key
 	$(BIN)/rlm-kernel demo
 
-test: setup check  ## Set up what is missing, then run the check
+test: setup runtimes check  ## Set up what is missing, then run the check
 
 setup: local-model image  ## Make the virtual environment, the engine, the sandbox image and the local model ready
 
@@ -26,6 +26,12 @@ engine: venv  ## See to it that a container engine answers, installing Docker if
 
 image: engine  ## Build the sandbox image if its inputs have changed
 	@scripts/image.sh
+
+gvisor: engine  ## Install gVisor and register it with this machine's Docker engine, for --oci-runtime runsc
+	@scripts/gvisor.sh
+
+runtimes: engine  ## Install the other runtimes that tests can use: gVisor, Podman; and an sshd
+	@scripts/runtimes.sh
 
 local-model: venv
 	@scripts/local-model.sh

@@ -185,6 +185,15 @@ class Settings:
     docker_host: Annotated[
         str | None, Setting("The Docker engine's address; DOCKER_HOST if not given.", "URL", str, optional=True)
     ] = None
+    oci_runtime: Annotated[
+        str | None,
+        Setting(
+            "The engine's name of the OCI runtime, such as runsc; its default one if not given.",
+            "NAME",
+            str,
+            optional=True,
+        ),
+    ] = None
     state_dir: Annotated[Path, Setting("Where recordings and contexts are kept.", "FOLDER", _path)] = field(
         default_factory=_default_state_dir
     )

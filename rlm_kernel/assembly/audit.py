@@ -16,7 +16,7 @@ from rlm_kernel.sandbox.engine import Engine
 async def audit_engine(settings: Settings, tell: Callable[[Finding], None]) -> Report:
     """Audit sessions as `settings` would make them; raise what `audit` raises, and `StorageError`."""
     async with AsyncExitStack() as stack:
-        runtime = DockerRuntime(settings.docker_host)
+        runtime = DockerRuntime(settings.docker_host, oci_runtime=settings.oci_runtime)
         stack.push_async_callback(runtime.aclose)
         engine = Engine(settings.docker_host)
         stack.push_async_callback(engine.aclose)

@@ -209,7 +209,7 @@ class RLM:
 
 @asynccontextmanager
 async def _open_slots(settings: Settings, size: int = 0) -> AsyncIterator[SlotPool]:
-    runtime = DockerRuntime(settings.docker_host)
+    runtime = DockerRuntime(settings.docker_host, oci_runtime=settings.oci_runtime)
     try:
         async with SlotPool(runtime, sandbox_spec(settings), size) as slots:
             yield slots

@@ -107,7 +107,7 @@ def _restart(inspected: Inspected, scene: Scene) -> Outcome:
 
 
 _expect("PidMode", "5.16", "The host's processes are not shared", "", "private")
-_expect("IpcMode", "5.17", "The host's shared memory is not shared", "private")
+_expect("IpcMode", "5.17", "The host's shared memory is not shared", "private", "shareable")
 _expect("Devices", "5.18", "No device of the host is passed in", [], None)
 
 

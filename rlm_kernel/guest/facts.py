@@ -1,5 +1,6 @@
 """What the container is allowed, as seen from inside; the host compares it with what it asked for."""
 
+import ctypes
 import os
 import platform
 import resource
@@ -11,6 +12,7 @@ from typing import Any
 from .places import SHARED
 
 CGROUP = Path("/sys/fs/cgroup")
+PR_GET_NO_NEW_PRIVS = 39
 _CAPABILITIES = {
     "CapInh": "cap_inh",
     "CapPrm": "cap_prm",
@@ -31,7 +33,7 @@ def read_facts() -> dict[str, Any]:
         "gid": os.getgid(),
         "groups": os.getgroups(),
         **{name: status.get(field) for field, name in _CAPABILITIES.items()},
-        "no_new_privs": status["NoNewPrivs"] == "1" if "NoNewPrivs" in status else None,
+        "no_new_privs": _attempt(_no_new_privs),
         "seccomp": int(status["Seccomp"]) if "Seccomp" in status else None,
         "rootfs_read_only": "ro" in root["options"] if root else None,
         "shared_read_only": "ro" in shared["options"] if (shared := mounts.get(SHARED)) else None,
@@ -72,6 +74,11 @@ def _status() -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
+def _no_new_privs() -> bool:
+    """Ask the kernel itself: gVisor's has no line for it in `status`."""
+    return bool(ctypes.CDLL(None).prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1)
+
+
 def _mounts() -> dict[str, Any]:
     rows = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     return {row[1]: {"type": row[2], "options": row[3].split(",")} for row in rows}
@@ -81,7 +88,11 @@ def _tmpfs(mounts: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for path, mount in mounts.items():
         if mount["type"] == "tmpfs":
-            found[path] = {"size_bytes": _attempt(partial(_room, path)), "options": mount["options"]}
+            found[path] = {
+                "size_bytes": _attempt(partial(_room, path)),
+                "options": mount["options"],
+                "writable": Path(path).is_dir() and os.access(path, os.W_OK),
+            }
     return found
 
 

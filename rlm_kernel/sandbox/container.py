@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pwd
 import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,15 +14,16 @@ import docker.errors
 from docker.types import LogConfig, Mount, Ulimit
 
 from rlm_kernel.errors import SandboxError, SandboxLost, SandboxRefused
-from rlm_kernel.sandbox.attach import attached_socket
 from rlm_kernel.sandbox.engine import refused
+from rlm_kernel.sandbox.oci import OciRuntime, check_used
 from rlm_kernel.sandbox.owner import owner
 from rlm_kernel.sandbox.spec import GUEST_PRIVATE, GUEST_SHARED, GUEST_TMP, Carrier, SandboxSpec
-from rlm_kernel.sandbox.verify import check_inspected
+from rlm_kernel.sandbox.verify import check_inspected, check_unseen
 from rlm_kernel.version import __version__
 
 LABEL = "io.rlm-kernel"
 CONFLICT = 409
+VAR_TMP = "/var/tmp"  # noqa: S108 - a path inside the container
 UIDS_TRIED = 64
 REMOVAL_DEADLINE = 20
 
@@ -34,11 +34,10 @@ class Container:
 
     spec: SandboxSpec
     carrier: Carrier
-    oci_runtime: str | None
+    oci: OciRuntime = field(default_factory=OciRuntime)
     nonce: str = field(default_factory=lambda: secrets.token_hex(8))
     begun: bool = False
     id: str = ""
-    connection: socket.socket | None = None
     uid: int = 0
     inspected: dict[str, Any] = field(default_factory=dict)
 
@@ -56,13 +55,10 @@ class Container:
             except docker.errors.ImageNotFound:
                 raise
             except docker.errors.APIError as error:
-                if error.status_code == CONFLICT:
+                if error.status_code == CONFLICT or "already in use" in str(error):  # Podman: 500 and these words
                     continue
-                hint = (
-                    ": it does not see this host's files, so use --carrier attach"
-                    if "bind source" in str(error)
-                    else ""
-                )
+                unseen = any(words in str(error) for words in ("bind source", "volume mountpoint"))
+                hint = ": it does not see this host's files, so use --carrier attach" if unseen else ""
                 raise SandboxError(f"{refused('create the container', error)}{hint}") from None
             self.uid, self.id = uid, str(created["Id"])
             return
@@ -70,11 +66,6 @@ class Container:
             f"no free uid from {self.spec.first_uid} to {self.spec.last_uid} was found in {UIDS_TRIED} tries: remove "
             "what killed sessions left with `rlm-kernel gc`, or widen the range"
         )
-
-    def attach(self, client: docker.APIClient) -> socket.socket:
-        """Return a socket on the stdin and stdout of the container, which must not run yet."""
-        self.connection = attached_socket(self.id, client)
-        return self.connection
 
     def start(self, client: docker.APIClient) -> None:
         """Start the container and check what can't be seen from inside."""
@@ -86,6 +77,14 @@ class Container:
         except docker.errors.APIError as error:
             raise SandboxError(refused("start the container", error)) from None
         check_inspected(self.inspected)
+        if self.oci.wanted is not None or self.oci.hides:
+            self._check_kernel(client)
+
+    def _check_kernel(self, client: docker.APIClient) -> None:
+        """Check that it is the runtime that was asked for, and in the engine's words what its guest can't see."""
+        check_used(client.info(), self.inspected, self.oci)
+        if self.oci.hides:
+            check_unseen(self.inspected, client.stats(self.id, stream=False, one_shot=True), self.spec)
 
     def wait(self, client: docker.APIClient) -> None:
         """Return when the container has ended."""
@@ -151,14 +150,20 @@ def _config(client: docker.APIClient, container: Container, uid: int) -> dict[st
         network_mode="none",
         pids_limit=spec.pids,
         read_only=True,
-        runtime=container.oci_runtime,
+        runtime=container.oci.wanted,
         security_opt=["no-new-privileges:true"],
         shm_size=spec.shm_size,
         tmpfs={
-            GUEST_TMP: f"rw,nosuid,nodev,noexec,size={spec.tmp_size},mode=0700,uid={uid},gid={uid}",
-            GUEST_PRIVATE: f"rw,nosuid,nodev,noexec,size={spec.private_size},mode=0700,uid={uid},gid={uid}",
+            # Their owner is root, as not every engine can name another; there is one user inside.
+            GUEST_TMP: f"rw,nosuid,nodev,noexec,size={spec.tmp_size},mode=1777",
+            GUEST_PRIVATE: f"rw,nosuid,nodev,noexec,size={spec.private_size},mode=1777",
+            # Where the root is read-only, Podman mounts one here that is neither, unless there is one.
+            VAR_TMP: "ro,nosuid,nodev,noexec,size=4096",
         },
-        ulimits=[Ulimit(name="nofile", soft=spec.nofile, hard=spec.nofile), Ulimit(name="core", soft=0, hard=0)],
+        ulimits=[
+            Ulimit(name=name, soft=most, hard=most)
+            for name, most in (("nofile", spec.nofile), ("nproc", spec.pids), ("core", 0))
+        ],
     )
     config: dict[str, Any] = client.create_container_config(
         image=spec.image,

@@ -10,15 +10,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from rlm_kernel.errors import EngineTimeout, SandboxLost
+from rlm_kernel.errors import EngineTimeout, SandboxLost, SandboxRefused
 from rlm_kernel.guest.wire import Channel
-from rlm_kernel.sandbox.attach import Demultiplexer, check_attachable
+from rlm_kernel.sandbox.attach import Demultiplexer, attach
 from rlm_kernel.sandbox.container import Container
 from rlm_kernel.sandbox.engine import Engine
 from rlm_kernel.sandbox.heartbeat import heartbeat
+from rlm_kernel.sandbox.oci import OciRuntime, find_runtime, remedy
 from rlm_kernel.sandbox.spec import SOCKET_NAME, Carrier, Sandbox, SandboxSpec
 from rlm_kernel.sandbox.verify import read_hello
 from rlm_kernel.stream import Endpoint
+from rlm_kernel.types import JSON
 
 SLOW_START = 3.0
 """Seconds after which a container that has not called back is watched for its end."""
@@ -37,23 +39,20 @@ class DockerRuntime:
     async def carrier(self, wanted: Carrier | Literal["auto"]) -> Carrier:
         """Return "socket" where the engine shares this host's kernel and files, else "attach".
 
-        Raise `EngineUnavailable`, or `SandboxRefused` where the engine's connection can't carry the stream.
+        Raise `EngineUnavailable`, or `SandboxRefused` where the engine has no such OCI runtime.
         """
         client = await self._engine.client()
         version = self._engine.version
-        local = client.base_url.startswith("http+docker://") and "ssh" not in client.base_url
         same_kernel = version.get("Os") == "linux" and version.get("KernelVersion") == os.uname().release
-        carrier = wanted if wanted != "auto" else "socket" if local and same_kernel else "attach"
-        if carrier == "attach":
-            check_attachable(client)
-        return carrier
+        shares = client.is_near and same_kernel and (await self._oci()).host_sockets
+        return wanted if wanted != "auto" else "socket" if shares else "attach"
 
     @asynccontextmanager
     async def open(self, spec: SandboxSpec) -> AsyncIterator[Sandbox]:
         """Start a container as `SandboxRuntime.open` promises."""
         carrier = await self.carrier(spec.carrier)
         async with AsyncExitStack() as stack:
-            container = Container(spec, carrier, self._oci_runtime)
+            container = Container(spec, carrier, await self._oci())
             stack.push_async_callback(self._remove, container)
             try:
                 async with asyncio.timeout(spec.start_timeout):
@@ -66,24 +65,36 @@ class DockerRuntime:
                 ) from None
             endpoint.release(hello)
             stack.enter_context(heartbeat(endpoint, spec.lease))
+            seen = self._read(hello.payload, container)
             version = self._engine.version
             platform = version.get("Platform", {}).get("Name") or self.name
             yield Sandbox(
                 runtime=self.name,
-                oci_runtime=container.inspected["HostConfig"]["Runtime"],
+                oci_runtime=container.oci.name or container.inspected["HostConfig"]["Runtime"],
                 engine=f"{platform} {version.get('Version', '')}".strip(),
                 container=container.id,
                 image=spec.image,
                 image_id=container.inspected["Image"],
                 carrier=carrier,
                 uid=container.uid,
-                seen=read_hello(hello.payload, spec, container.uid, shared=carrier == "socket"),
+                seen=seen,
                 endpoint=endpoint,
             )
 
     async def aclose(self) -> None:
         """Close the connection to the engine."""
         await self._engine.aclose()
+
+    def _read(self, hello: bytes, container: Container) -> dict[str, JSON]:
+        shared, hidden = container.carrier == "socket", container.oci.hides
+        try:
+            return read_hello(hello, container.spec, container.uid, shared=shared, hidden=hidden)
+        except SandboxRefused as error:
+            raise SandboxRefused(f"{error}{remedy(self._engine.info)}") from None
+
+    async def _oci(self) -> OciRuntime:
+        await self._engine.client()
+        return find_runtime(self._engine.info, self._oci_runtime)
 
     async def _start(self, container: Container, stack: AsyncExitStack) -> Endpoint:
         loop = asyncio.get_running_loop()
@@ -98,9 +109,9 @@ class DockerRuntime:
             _, endpoint = await loop.connect_accepted_socket(Endpoint, connection)
         else:
             await self._engine.call("create the container", container.create)
-            connection = await self._engine.call("attach to the container", container.attach)
-            _, endpoint = await loop.create_connection(lambda: Endpoint(Demultiplexer().feed), sock=connection)
+            endpoint = Endpoint(Demultiplexer().feed)
             stack.callback(endpoint.close)
+            await attach(await self._engine.client(), container.id, endpoint)
             await self._engine.call("start the container", container.start)
         stack.callback(endpoint.close)
         return endpoint
@@ -128,8 +139,6 @@ class DockerRuntime:
 
     async def _remove(self, container: Container) -> None:
         """Remove what `container` made. A call that was begun is seen to its end, so a cancel can't lose it."""
-        if container.connection is not None:
-            container.connection.close()
         if container.begun:
             await self._engine.call("remove the container", container.remove)
 

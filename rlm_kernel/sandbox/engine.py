@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -15,36 +15,72 @@ import docker
 import docker.errors
 import requests
 from docker.context import ContextAPI
-from docker.utils import kwargs_from_env
+from docker.utils import kwargs_from_env, parse_host
 
 from rlm_kernel.errors import EngineTimeout, EngineUnavailable, ImageMissing, SandboxError
+from rlm_kernel.sandbox.ssh import Tunnel
 
 T = TypeVar("T")
 CALL_DEADLINE = 30.0
 REMEDY = "run `make engine` in a checkout of rlm_kernel, start Docker yourself, or set DOCKER_HOST"
 
 
-def connect(docker_host: str | None = None, *, deadline: float = CALL_DEADLINE) -> docker.APIClient:
+class EngineClient(docker.APIClient):
+    """The library's client, which knows where the engine is and ends the tunnel that it was given.
+
+    `address` is http+unix://PATH, http://HOST:PORT, or https://HOST:PORT.
+    """
+
+    def __init__(self, options: Mapping[str, Any], deadline: float) -> None:
+        """`options` are those of the library. It blocks."""
+        options = dict(options)
+        self.tunnel = Tunnel(url, deadline) if (url := options["base_url"]).startswith("ssh://") else None
+        if self.tunnel is not None:
+            options["base_url"] = self.tunnel.address
+        try:
+            self.address: str = parse_host(options["base_url"], False, bool(options.get("tls")))
+            _knock(self.address)
+            super().__init__(version="auto", timeout=int(deadline), **options)
+        except BaseException:  # nobody has what was begun, so nobody else can end it
+            if self.tunnel is not None:
+                self.tunnel.close()
+            raise
+
+    @property
+    def is_near(self) -> bool:
+        """Whether the engine's socket is on this host, as far as one can tell."""
+        return self.tunnel is None and self.address.startswith("http+unix://")
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Let the certificate authority given for the engine go before the one that REQUESTS_CA_BUNDLE names."""
+        return super().merge_environment_settings(url, proxies, stream, verify, cert) | {"verify": self.verify}
+
+    def close(self) -> None:
+        """Close the connections."""
+        super().close()
+        if self.tunnel is not None:
+            self.tunnel.close()
+
+
+def connect(docker_host: str | None = None, *, deadline: float = CALL_DEADLINE) -> EngineClient:
     """Return a client for `docker_host`, else DOCKER_HOST, else the current Docker context. It blocks.
 
     Raise `EngineUnavailable` if no engine answers within `deadline` seconds.
     """
-    where = docker_host or os.environ.get("DOCKER_HOST") or "the current Docker context"
+    host = docker_host or os.environ.get("DOCKER_HOST")
     try:
-        options = kwargs_from_env() if os.environ.get("DOCKER_HOST") else _context_options()
-        if docker_host:
-            options["base_url"] = docker_host
-        _knock(options["base_url"])
-        return docker.APIClient(version="auto", timeout=int(deadline), **options)
+        options = kwargs_from_env({**os.environ, "DOCKER_HOST": host}) if host else _context_options()
+        return EngineClient(options, deadline)
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        where = host or "the current Docker context"
         raise EngineUnavailable(f"no container engine answers at {where} ({error}): {REMEDY}") from None
 
 
 def _knock(address: str) -> None:
     """Raise `OSError` if nobody listens at a unix socket; the library would leave one of its own open over that."""
-    if address.startswith("unix://"):
+    if address.startswith("http+unix://"):
         with socket.socket(socket.AF_UNIX) as knock:
-            knock.connect("/" + address.removeprefix("unix://").lstrip("/"))
+            knock.connect("/" + address.removeprefix("http+unix://").lstrip("/"))
 
 
 def _context_options() -> dict[str, Any]:
@@ -66,21 +102,23 @@ class Engine:
     def __init__(self, docker_host: str | None = None) -> None:
         self._docker_host = docker_host
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="engine")
-        self._client: docker.APIClient | None = None
+        self._client: EngineClient | None = None
         self._connecting = asyncio.Lock()
         self.version: dict[str, Any] = {}
+        self.info: dict[str, Any] = {}
         """What the engine says of itself, once `client` has returned."""
 
-    async def client(self) -> docker.APIClient:
+    async def client(self) -> EngineClient:
         """Return the connected client. Raise `EngineUnavailable`."""
         async with self._connecting:
             if self._client is None:
                 client = await self._run(connect, self._docker_host)
                 self.version = await self._run(client.version)
+                self.info = await self._run(client.info)
                 self._client = client
         return self._client
 
-    async def call(self, what: str, function: Callable[[docker.APIClient], T]) -> T:
+    async def call(self, what: str, function: Callable[[EngineClient], T]) -> T:
         """Run `function(client)` in a thread; `what` names the call in errors.
 
         Raise `EngineUnavailable`, `EngineTimeout`, `ImageMissing`, or `docker.errors.APIError` where the caller may
@@ -100,7 +138,7 @@ class Engine:
         except requests.RequestException as error:
             raise EngineUnavailable(f"the engine went away while it was to {what} ({error}): {REMEDY}") from None
 
-    def begin(self, function: Callable[[docker.APIClient], T]) -> asyncio.Future[T]:
+    def begin(self, function: Callable[[EngineClient], T]) -> asyncio.Future[T]:
         """Begin `function(client)` in a thread, for a caller that is connected and may not wait for its end."""
         assert self._client is not None
         return asyncio.get_running_loop().run_in_executor(self._threads, partial(function, self._client))

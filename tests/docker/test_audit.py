@@ -32,7 +32,7 @@ Model = dict[str, Any]
 @pytest.fixture
 def model(engine: docker.APIClient, sandbox_spec: SandboxSpec) -> Model:
     """What the engine says of a session's container, from which others are made."""
-    container = Container(sandbox_spec, "attach", None)
+    container = Container(sandbox_spec, "attach")
     container.create(engine)
     inspected: Model = engine.inspect_container(container.id)
     container.remove(engine)
@@ -178,7 +178,7 @@ async def run_audit(address: str | None, store: ContextStore, spec: SandboxSpec)
 
 
 @pytest.mark.parametrize(
-    "change", [{"CapDrop": []}, {"PidsLimit": 0}, {"IpcMode": "shareable"}], ids=lambda change: next(iter(change))
+    "change", [{"CapDrop": []}, {"PidsLimit": 0}, {"IpcMode": "host"}], ids=lambda change: next(iter(change))
 )
 async def test_an_engine_that_gives_less(
     change: Model, store: ContextStore, sandbox_spec: SandboxSpec, tmp_path: Path

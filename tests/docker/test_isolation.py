@@ -173,7 +173,8 @@ async def test_the_engine_shows_every_limit(
         assert (host["Memory"], host["MemorySwap"]) == (512 * MIB, 512 * MIB)
         assert (host["NanoCpus"], host["PidsLimit"]) == (1_500_000_000, 128)
         assert {"Name": "nofile", "Soft": 512, "Hard": 512} in host["Ulimits"]
-        assert set(host["Tmpfs"]) == {"/tmp", "/run/rlm-guest"}
+        assert set(host["Tmpfs"]) == {"/tmp", "/run/rlm-guest", "/var/tmp"}
+        assert host["Tmpfs"]["/var/tmp"].startswith("ro,")
         assert host["ShmSize"] == 16 * MIB
         assert not host.get("Init")
         assert config["User"] == f"{started.uid}:{started.uid}"
@@ -265,7 +266,7 @@ async def test_a_container_that_never_calls_back(
 
 def test_a_container_whose_id_was_never_told_is_removed(engine: docker.APIClient, sandbox_spec: SandboxSpec) -> None:
     """A container that the engine made in a call that timed out is found by its label and removed."""
-    container = Container(sandbox_spec, "attach", None)
+    container = Container(sandbox_spec, "attach")
     container.create(engine)
     made, container.id = container.id, ""
     container.remove(engine)

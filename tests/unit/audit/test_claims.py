@@ -87,7 +87,7 @@ SEEN: dict[str, JSON] = {
     "seccomp": 2,
     "rootfs_read_only": True,
     "tmpfs": {
-        path: {"size_bytes": size, "options": ["nosuid", "nodev", "noexec"]}
+        path: {"size_bytes": size, "options": ["nosuid", "nodev", "noexec"], "writable": True}
         for path, size in (("/tmp", 64 * MIB), ("/run/rlm-guest", 4 * MIB), ("/dev/shm", 16 * MIB))
     },
     "pids_max": 256,
