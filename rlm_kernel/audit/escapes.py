@@ -24,8 +24,7 @@ REFUSED = ("EPERM", "EACCES", "ENOSYS")
 class Way:
     """One group of attempts. Of `reached` ones an error from within the kernel counts as success already.
 
-    `own` says that under a runtime with a kernel of its own success means only that kernel; `limit` is the reason why
-    success is a known limit everywhere.
+    `own` says that under a runtime with a kernel of its own success means only that kernel.
     """
 
     title: str
@@ -33,38 +32,14 @@ class Way:
     remedy: str = "let the engine give what is asked for; see docs/security.md"
     reached: bool = False
     own: bool = False
-    limit: str = ""
 
 
 PROFILE = "use a newer engine, whose default seccomp profile closes this, or gVisor's runsc"
 WAYS = {
     "mounts": Way("Nothing can be mounted, unmounted or made the root", 8, own=True),
     "namespaces": Way("No namespace can be made, and the host name not be set", 6, own=True),
-    "kernel": Way("Calls that reach deep into the kernel are refused", 20, PROFILE, reached=True, own=True),
-    "io_uring": Way(
-        "io_uring is closed",
-        1,
-        PROFILE,
-        reached=True,
-        own=True,
-        limit="the engine's seccomp profile lets it through, and its code had many bugs; it gives no right by itself",
-    ),
-    "sockets": Way("No raw or packet socket can be opened", 2, own=True),
-    "hypervisor": Way(
-        "No socket to the hypervisor can be opened",
-        1,
-        PROFILE,
-        limit="the engine's seccomp profile lets vsock through, and no namespace holds it: where the engine runs in a "
-        "virtual machine, code can reach what listens on its vsock ports",
-    ),
-    "crypto": Way(
-        "The kernel's cryptography sockets are closed",
-        1,
-        PROFILE,
-        own=True,
-        limit="the engine's seccomp profile lets AF_ALG through; on a kernel without the fix for CVE-2026-31431 "
-        "that is a way to root",
-    ),
+    "kernel": Way("Calls that reach deep into the kernel are refused", 21, PROFILE, reached=True, own=True),
+    "sockets": Way("No raw or packet socket can be opened, and none to the hypervisor or the kernel's cryptography", 4),
     "relay": Way("PID 1 of the container is out of reach", 10),
     "descriptors": Way(
         "No descriptor leads out of the container", 1, "update the engine's runc, or use gVisor's runsc"
@@ -91,8 +66,6 @@ def _check(group: str, way: Way) -> None:
         if scene.own_kernel and way.own:
             reason = f"{scene.oci_runtime}'s own kernel answers this, and not the host's"
             return limited(", ".join(worked), reason, "none is needed")
-        if way.limit:
-            return limited(", ".join(worked), way.limit, way.remedy)
         return broken(", ".join(worked), way.remedy)
 
 

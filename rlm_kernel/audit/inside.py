@@ -87,13 +87,13 @@ def _capabilities(inside: Inside, scene: Scene) -> Outcome:
     return held("all are empty")
 
 
-@INSIDE.claim("inside.no-new-privileges", "No program can gain privileges", tried="read NoNewPrivs")
+@INSIDE.claim("inside.no-new-privileges", "No program can gain privileges", tried="read NoNewPrivs of PID 1")
 def _no_new_privileges(inside: Inside, scene: Scene) -> Outcome:
     value = inside.status.get("NoNewPrivs", "")
     return held("it is set") if value == "1" else broken(f"NoNewPrivs is {value or 'unknown'}", RECREATE)
 
 
-@INSIDE.claim("inside.seccomp", "System calls are filtered", tried="read the mode in /proc/self/status")
+@INSIDE.claim("inside.seccomp", "The engine filters system calls", tried="read the mode of PID 1")
 def _seccomp(inside: Inside, scene: Scene) -> Outcome:
     mode = inside.status.get("Seccomp", "")
     if mode == "2":

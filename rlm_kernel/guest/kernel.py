@@ -1,4 +1,4 @@
-"""The kernel process: it joins the link, then loads IPython and waits for cells."""
+"""The kernel process: it closes doors behind itself, joins the link, then loads IPython and waits for cells."""
 
 import gc
 import json
@@ -8,6 +8,7 @@ from typing import Any
 
 from . import names
 from .cancel import CELL
+from .doors import close_doors
 from .link import Link
 from .subcalls import Subcalls
 from .wire import Channel
@@ -60,6 +61,7 @@ class Guest:
 
 def main() -> None:
     """Run the kernel until it is killed."""
+    close_doors()
     gc.disable()  # nothing that loads now is garbage; `run` turns it on
     guest = Guest()
     sys.modules["debugpy"] = None  # type: ignore[assignment]  # ipykernel loads it, and its threads, where it can

@@ -27,6 +27,7 @@ from rlm_kernel.sandbox.spec import SandboxSpec
 from tests.support.engine_proxy import ENGINE_SOCKET, weakened_engine
 
 Model = dict[str, Any]
+CLOSED = "from rlm_guest.doors import close_doors\nclose_doors()"
 
 
 @pytest.fixture
@@ -48,23 +49,23 @@ class Weak:
         uid = int(model["Config"]["User"].partition(":")[0])
         self.scene = Scene(spec=spec, uid=uid, oci_runtime=model["HostConfig"]["Runtime"])
 
-    def findings(self, host: Model, **config: Any) -> dict[str, Finding]:
-        """Return what the audit finds, by claim."""
-        found = list(INSIDE.judge(msgspec.json.decode(self._run("probe", host, config), type=Inside), self.scene))
-        attempts = msgspec.json.decode(self._run("escapes", host, config), type=Attempts)
+    def findings(self, host: Model, *, doors: str = CLOSED, **config: Any) -> dict[str, Finding]:
+        """Return what the audit finds, by claim; `doors` is the code with which the guest begins."""
+        found = list(INSIDE.judge(msgspec.json.decode(self._run("probe", "", host, config), type=Inside), self.scene))
+        attempts = msgspec.json.decode(self._run("escapes", doors, host, config), type=Attempts)
         assert {group: len(tried) for group, tried in attempts.items()} == {
             group: way.attempts for group, way in WAYS.items()
         }
         found += [*ESCAPES.judge(attempts, self.scene), *CIS.judge(self._inspected, self.scene)]
         return {finding.claim: finding for finding in found}
 
-    def _run(self, name: str, host: Model, config: Model) -> bytes:
+    def _run(self, name: str, doors: str, host: Model, config: Model) -> bytes:
         whole = {
             "Image": self._model["Config"]["Image"],
             "User": self._model["Config"]["User"],
             "Env": self._model["Config"]["Env"],
             "Hostname": "sandbox",
-            "Entrypoint": ["python3", "-c", program(name)],
+            "Entrypoint": ["python3", "-c", f"{doors}\n{program(name)}"],
             "HostConfig": self._model["HostConfig"]
             | {"AutoRemove": False, "LogConfig": {"Type": "json-file"}, "Mounts": []}
             | host,
@@ -116,7 +117,10 @@ async def test_the_same_container_passes(weak: Weak) -> None:
         ),
         ({"MaskedPaths": [], "ReadonlyPaths": []}, {"inside.masks"}),
         ({"NetworkMode": "bridge"}, {"inside.network", "cis.5.10"}),
-        ({"PidMode": "host"}, {"inside.processes", "cis.5.16"}),
+        (
+            {"PidMode": "host"},  # what is read of PID 1 is then the machine's
+            {"inside.processes", "inside.no-new-privileges", "inside.seccomp", "cis.5.16"},
+        ),
         (
             {"Devices": [{"PathOnHost": "/dev/loop-control", "PathInContainer": "/dev/sda", "CgroupPermissions": "r"}]},
             {"inside.devices", "cis.5.18"},
@@ -129,6 +133,13 @@ async def test_the_same_container_passes(weak: Weak) -> None:
 async def test_a_barrier_that_is_missing(weak: Weak, host: Model, claims: set[str]) -> None:
     """Each barrier taken away on a real engine fails the claims about it, and no others."""
     assert failed(weak.findings(host)) == claims
+
+
+async def test_open_doors(weak: Weak) -> None:
+    """Without the guest's own filter, and without the engine's, io_uring is open, which the audit sees."""
+    unfiltered = {"SecurityOpt": ["no-new-privileges:true", "seccomp=unconfined"]}
+    assert "io_uring_setup" not in weak.findings(unfiltered)["escape.kernel"].seen
+    assert "io_uring_setup" in weak.findings(unfiltered, doors="")["escape.kernel"].seen
 
 
 async def test_a_variable_of_the_host(weak: Weak) -> None:

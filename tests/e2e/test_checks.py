@@ -19,9 +19,6 @@ LIMITS = {"inside.host-paths", "inside.shared-kernel", "inside.user-namespace", 
 MACHINES = {
     "cis.5.2",
     "engine.runc",
-    "escape.crypto",
-    "escape.hypervisor",
-    "escape.io_uring",
     "inside.confinement",
 }
 """What depends on the engine's version and its machine."""

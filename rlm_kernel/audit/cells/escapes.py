@@ -216,6 +216,7 @@ ATTEMPTS: dict[str, dict[str, Try]] = {
         "bpf": call("bpf", 0, 0, 0),
         "perf_event_open": call("perf_event_open", 0, 0, -1, -1, 0),
         "userfaultfd": call("userfaultfd", 0),
+        "io_uring_setup": call("io_uring_setup", 1, 0),
         "init_module": call("init_module", 0, 0, b""),
         "finit_module": call("finit_module", -1, b"", 0),
         "delete_module": call("delete_module", b"none", 0),
@@ -234,10 +235,9 @@ ATTEMPTS: dict[str, dict[str, Try]] = {
     "sockets": {
         "raw": open_socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
         "packet": open_socket(socket.AF_PACKET, socket.SOCK_RAW),
+        "to the hypervisor": open_socket(40, socket.SOCK_STREAM),
+        "of the kernel's cryptography": open_socket(38, socket.SOCK_SEQPACKET),
     },
-    "hypervisor": {"a vsock socket": open_socket(40, socket.SOCK_STREAM)},
-    "crypto": {"a socket of the kernel's cryptography": open_socket(38, socket.SOCK_SEQPACKET)},
-    "io_uring": {"io_uring_setup": call("io_uring_setup", 1, 0)},
     "relay": {
         **{
             f"/proc/1/{name}": read(f"/proc/1/{name}")

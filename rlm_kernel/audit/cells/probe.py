@@ -116,14 +116,20 @@ def send() -> None:
         client.sendto(b"x", ("169.254.169.254", 80))
 
 
-status = dict(line.split(":", 1) for line in text("/proc/self/status").splitlines() if ":" in line)
+def status(process: str) -> dict[str, str]:
+    """Return what the system says of a process."""
+    rows = (line.split(":", 1) for line in text(f"/proc/{process}/status").splitlines() if ":" in line)
+    return {name: value.strip() for name, value in rows}
+
+
+own, first = status("self"), status("1")  # the guest adds a filter of its own to all but the first process
 print(
     json.dumps(
         {
             "ids": [*os.getresuid(), *os.getresgid(), *os.getgroups()],
             "status": {
-                name: status.get(name, "").strip()
-                for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
+                **{name: own.get(name, "") for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")},
+                **{name: first.get(name, "") for name in ("NoNewPrivs", "Seccomp")},
             },
             "uid_map": text("/proc/self/uid_map").split(),
             "label": text("/proc/self/attr/current").strip("\0\n "),
