@@ -124,7 +124,7 @@ class _Upgrade(asyncio.Protocol):
         transport.set_protocol(self._endpoint)
         self._endpoint.connection_made(transport)
         if rest:
-            self._endpoint.data_received(rest)
+            self._endpoint.feed(rest)
         if not self.done.done():
             self.done.set_result(None)
 

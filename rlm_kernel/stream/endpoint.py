@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
@@ -11,10 +12,19 @@ from rlm_kernel.errors import GuestProtocolError, RlmKernelError, SandboxLost
 from rlm_kernel.guest.wire import Channel, Message, Wire, WireError
 
 Handler = Callable[[Message], None]
+READ_SIZE = 64 * 1024
+"""Bytes read at a time; of the smallest frames these are 10,000."""
+
+TURN = 0.005
+"""Seconds of this process's time that what was read at a time may take without a pause."""
+
+PAUSE = 4
+"""How many times as long as a longer turn took its guest then waits, so that no guest takes the time of others."""
+
 HOST_ACCEPTS = frozenset(Channel) - {Channel.CONTEXT}
 
 
-class Endpoint(asyncio.Protocol):
+class Endpoint(asyncio.BufferedProtocol):
     """The host's end of one session's stream.
 
     A handler is called with each message of its channel and gives the message back with `release` when it has dealt
@@ -31,6 +41,8 @@ class Endpoint(asyncio.Protocol):
         self._handlers: dict[Channel, Handler] = {}
         self._waiting: dict[Channel, list[Message]] = {}
         self._progress = asyncio.Event()
+        self._read = memoryview(bytearray(READ_SIZE))  # a part of it is no copy, which the TLS transport relies on
+        self._resting = self._stuck = False
         self._flushing = False
         self.lost: asyncio.Future[RlmKernelError] = asyncio.get_running_loop().create_future()
 
@@ -116,14 +128,38 @@ class Endpoint(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         # What is read makes something to write, its credits at least: who reads nothing may not go on sending.
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._stuck = True
+        self._read_or_wait()
 
     def resume_writing(self) -> None:
-        if self._transport is not None:
+        self._stuck = False
+        self._read_or_wait()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._read
+
+    def buffer_updated(self, nbytes: int) -> None:
+        started = time.thread_time()
+        self.feed(bytes(self._read[:nbytes]))
+        if (taken := time.thread_time() - started) > TURN:
+            self._resting = True
+            self._read_or_wait()
+            asyncio.get_running_loop().call_later(taken * PAUSE, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        if self._transport is None:
+            return
+        if self._stuck or self._resting:
+            self._transport.pause_reading()
+        else:
             self._transport.resume_reading()
 
-    def data_received(self, data: bytes) -> None:
+    def feed(self, data: bytes) -> None:
+        """Take bytes of the guest, as they were read."""
         try:
             messages = self._wire.receive(data if self._unwrap is None else self._unwrap(data))
         except WireError as error:

@@ -82,6 +82,14 @@ class Guest:
             return True
         return True
 
+    def half_close(self) -> None:
+        """End what is written; what comes can still be read."""
+        self._writer.write_eof()
+
+    def end_reading(self) -> None:
+        """Let the other end's writes fail."""
+        self._writer.get_extra_info("socket").shutdown(socket.SHUT_RD)
+
     async def close(self) -> None:
         """Close this end."""
         self._writer.close()
