@@ -145,6 +145,13 @@ class KernelClient:
         if self._fatal is not None:
             record(self._fatal, self._sink, "replace")
 
+    def restart(self, why: str) -> None:
+        """Give up the kernel and all its variables for a new one, which `usable` waits for."""
+        self.names, self._silent = (), 0
+        self._sink.emit(KernelLost(generation=self.generation, reason=why))
+        self._send_control("restart")
+        self._start = KernelStart(self._endpoint, RESTART_DEADLINE, acknowledged=False)
+
     def _lose(self, running: RunningCell) -> tuple[str, ...]:
         """Order a new kernel, if the sandbox lives, and return the names that are lost."""
         lost, self.names, self._silent = self.names, (), 0

@@ -51,6 +51,10 @@ class Life:
         bound = _bound(sandbox.carrier, self._context)
         return await self.kernel.start(bound, self._sink, kernels_before=kernels_before)
 
+    def prepare(self) -> None:
+        """Let another sandbox start in the background: `begin` is to follow."""
+        self._slots.prepare(self._spec)
+
     def end(self) -> None:
         """Hear nothing of the sandbox any more and let it end; safe to call twice."""
         if self._slot is not None:

@@ -70,6 +70,11 @@ class SlotPool:
             slot = await asyncio.shield(life.slot)
             await slot.kernel.warm.wait()
 
+    def prepare(self, spec: SandboxSpec) -> None:
+        """Begin to start a slot, unless one waits, for a `take` that is to come soon."""
+        if spec == self._spec and not self._ahead and not self._closed:
+            self._ahead.append(self._start(spec))
+
     async def take(self, spec: SandboxSpec) -> Slot:
         """Return a slot for `spec`: one that waits, if it is sound, else a new one; `release` it at the end.
 

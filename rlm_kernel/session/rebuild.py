@@ -14,37 +14,42 @@ from rlm_kernel.session.journal import JournalCall, JournalCell, digest
 from rlm_kernel.types import Usage
 
 MARGIN = 5.0
-LONGEST = 120.0
-"""Seconds: a rebuild may take twice as long as its cells did and the margin, and never longer than this."""
+LONGEST = 60.0
+"""Seconds: cells may take twice as long as they did, and the margin, and never longer than this together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rebuilt:
-    """What a rebuild came to: the cells that ended as before, and why the next one did not."""
+class Rerun:
+    """How many cells ended as before, why the next one did not, and whether that one cost the kernel."""
 
-    cells: tuple[int, ...]
+    done: int
     failed: str | None = None
+    lost: bool = False
 
 
-async def rebuild(cells: Sequence[JournalCell], kernel: KernelClient, bridge: Bridge, stop: Stop) -> Rebuilt:
-    """Run `cells` again in a usable kernel, up to the first that does not end as it did; `stop` gives up.
+async def run_again(cells: Sequence[JournalCell], kernel: KernelClient, bridge: Bridge, stop: Stop) -> Rerun:
+    """Run `cells` in a usable kernel, up to the first that does not end as it did; `stop` gives up.
 
-    Raise what `KernelClient.run` raises. A result that says `lost` leaves no cell: its kernel went with all of it.
+    Raise what `KernelClient.run` raises.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + min(MARGIN + 2 * sum(cell.seconds for cell in cells), LONGEST)
-    done: list[int] = []
-    for cell in cells:
-        answers = _Answers(cell.calls, stop)
+    for number, cell in enumerate(cells):
+        answers = _Answers(cell.calls)
+        stop.add_done_callback(answers.end)
         with bridge.open_for(cell.cell, answers.models(bridge.names)):
             result = await kernel.run(
-                cell.code, cell=cell.cell, turn=cell.turn, time_limit=max(0.0, deadline - loop.time()), stop=stop
+                cell.code,
+                cell=cell.cell,
+                turn=cell.turn,
+                time_limit=max(0.0, deadline - loop.time()),
+                stop=answers.over,
             )
+        stop.remove_done_callback(answers.end)
         await bridge.settled()
         if (why := _difference(cell, result, missing=answers.missing)) is not None:
-            return Rebuilt(cells=() if result.lost is not None else tuple(done), failed=f"cell {cell.cell} {why}")
-        done.append(cell.cell)
-    return Rebuilt(cells=tuple(done))
+            return Rerun(done=number, failed=f"cell {cell.cell} {why}", lost=result.lost is not None)
+    return Rerun(done=len(cells))
 
 
 def _difference(cell: JournalCell, result: CellResult, *, missing: bool) -> str | None:
@@ -62,14 +67,19 @@ def _difference(cell: JournalCell, result: CellResult, *, missing: bool) -> str 
 
 
 class _Answers:
-    """The answers that a cell's sub-calls were given; a call without one is `missing` and stops the cell."""
+    """The answers that a cell's sub-calls were given; a call without one is `missing`, and the cell is `over`."""
 
-    def __init__(self, calls: Iterable[JournalCall], stop: Stop) -> None:
+    def __init__(self, calls: Iterable[JournalCall]) -> None:
         self.missing = False
-        self._stop = stop
+        self.over: Stop = asyncio.get_running_loop().create_future()
         self._calls: dict[tuple[str | None, bytes], deque[JournalCall]] = defaultdict(deque)
         for call in calls:
             self._calls[call.asked, call.prompt].append(call)
+
+    def end(self, why: Stop) -> None:
+        """End the cell."""
+        if not self.over.done():
+            self.over.set_result(why.result())
 
     def models(self, names: Mapping[str | None, str]) -> Mapping[str | None, Model]:
         """Return a model for each that a cell may ask, which answers from here."""
@@ -80,8 +90,8 @@ class _Answers:
         waiting = self._calls[asked, digest(prompt)]
         if not waiting:
             self.missing = True
-            if not self._stop.done():
-                self._stop.set_result("stopped")
+            if not self.over.done():
+                self.over.set_result("stopped")
             raise KnownFailure("failed", "this sub-call was not made before")
         return waiting.popleft()
 

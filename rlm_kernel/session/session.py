@@ -15,10 +15,10 @@ from rlm_kernel.kernel import CellResult, Stop
 from rlm_kernel.models.model import Model
 from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
 from rlm_kernel.sandbox.spec import SandboxSpec
-from rlm_kernel.session.journal import Journal, JournalingSink
+from rlm_kernel.session.journal import Journal, JournalCell, JournalingSink
 from rlm_kernel.session.life import Life
 from rlm_kernel.session.pool import SlotPool
-from rlm_kernel.session.rebuild import rebuild
+from rlm_kernel.session.rebuild import run_again
 
 MIB = 1024 * 1024
 KERNEL_MEMORY = 160 * MIB
@@ -82,8 +82,10 @@ class Session:
                 )
         finally:
             self._stop = None
-        if self._life.kernel.lost is not None and self._replaced == MAX_REPLACED:
-            raise self._life.kernel.lost
+        if (lost := self._life.kernel.lost) is not None:
+            if self._replaced == MAX_REPLACED:
+                raise lost
+            self._life.prepare()
         return result if result.lost is None else await self._rebuild(result)
 
     def interrupt(self, reason: InterruptReason = "stopped") -> None:
@@ -97,20 +99,20 @@ class Session:
         if journal is None or not (cells := journal.cells()):
             return result
         await self._bridge.settled()
-        await self._usable()
-        kernel, started = self._life.kernel, time.monotonic()
+        started = time.monotonic()
         stop = self._stop = asyncio.get_running_loop().create_future()
         self._sink.rebuilding = True
         try:
-            rebuilt = await rebuild(cells, kernel, self._bridge, stop)
+            cells, failed = await self._run_again(cells, stop)
         finally:
             self._sink.rebuilding = False
             self._stop = None
-        names, failed = kernel.names, rebuilt.failed or journal.cut
+        failed = failed or journal.cut
+        names = self._life.kernel.names
         self._sink.emit(
             KernelRebuilt(
-                generation=kernel.generation,
-                cells=list(rebuilt.cells),
+                generation=self._life.kernel.generation,
+                cells=[cell.cell for cell in cells],
                 names=list(names),
                 seconds=time.monotonic() - started,
                 failed=failed,
@@ -118,6 +120,26 @@ class Session:
         )
         gone = tuple(name for name in result.lost or () if name not in names)
         return replace(result, lost=gone, rebuilt=names, not_rebuilt=failed)
+
+    async def _run_again(self, cells: list[JournalCell], stop: Stop) -> tuple[list[JournalCell], str | None]:
+        """Run `cells` in a new kernel; return those whose work is there then, and why it is not all of them.
+
+        What a cell did before it ended otherwise does not stay: those before it begin once more, without it.
+        """
+        failed: str | None = None
+        for _ in range(2):
+            await self._usable()
+            rerun = await run_again(cells, self._life.kernel, self._bridge, stop)
+            if rerun.failed is None:
+                return cells, failed
+            failed = failed or rerun.failed
+            cells = cells[: rerun.done]
+            if not rerun.lost:
+                self._life.kernel.restart(f"{rerun.failed} when it ran again")
+            if not cells or stop.done():
+                break
+        await self._usable()
+        return [], failed
 
     async def _usable(self) -> None:
         """Wait for a kernel; where its sandbox is lost or lets none start, replace the sandbox."""

@@ -97,4 +97,5 @@ else:
         assert (await run(session, code)).status == "ok"
         result = await run(session, "import os; os._exit(1)")
         assert "asked a sub-model" in str(result.not_rebuilt)
+        await assert_usable(session)
     assert len(model.requests) == len(events.of(SubcallRequested)) == 1

@@ -21,6 +21,8 @@ from rlm_kernel.events import (
     SubcallRequested,
 )
 from rlm_kernel.kernel import CellResult, start
+from rlm_kernel.sandbox.container import LABEL
+from rlm_kernel.sandbox.owner import owner
 from rlm_kernel.sandbox.spec import Carrier
 from rlm_kernel.session import Session
 from tests.docker.conftest import OpenSession
@@ -187,6 +189,21 @@ async def test_a_container_killed_between_cells(
             result = await run(session, "mine += 1")
         assert (result.ename, result.lost) == ("SandboxLost", ("mine",))
         assert text(await run(session, "print(context)")) == "context\n"
+
+
+async def test_another_container_starts_at_once(
+    open_test_session: OpenSession, engine: docker.APIClient, events: Events
+) -> None:
+    """It starts while the model thinks about the lost one, and ends with the session if no cell comes."""
+    async with open_test_session() as session:
+        first = events.of(SandboxStarted)[0].container
+        engine.kill(first)
+        assert (await run(session, "1")).ename == "SandboxLost"
+        mine = {"label": [f"{LABEL}.owner={owner()}"]}
+        async with asyncio.timeout(20):
+            while not [found for found in engine.containers(filters=mine) if found["Id"] != first]:
+                await asyncio.sleep(0.05)
+    assert len(events.of(SandboxStarted)) == 1
 
 
 async def test_a_frozen_container_is_replaced(

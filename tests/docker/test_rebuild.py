@@ -120,13 +120,32 @@ async def test_a_cell_that_ends_otherwise(
 
 
 async def test_a_cell_that_costs_the_kernel_again(open_test_session: OpenSession, events: Events) -> None:
-    """Then there is no rebuild: all names are gone, and the session goes on with an empty kernel."""
+    """The cells before it are made anew without it."""
     async with open_test_session(rebuild=True) as session:
-        result = await run(session, "a = 1", ONLY_ONCE.format("os._exit(1)"), DIE)
-        assert (result.lost, result.rebuilt) == (("a", "b"), ())
+        result = await run(session, "a = 1", ONLY_ONCE.format("os._exit(1)"), "c = 3", DIE)
+        assert (set(result.lost or ()), result.rebuilt) == ({"b", "c"}, ("a",))
         assert "cell 2 cost the kernel again" in str(result.not_rebuilt)
-        assert text(await run(session, "print('a' in globals(), context)")) == "False context\n"
+        assert text(await run(session, "print(a, 'b' in globals(), context)")) == "1 False context\n"
     assert len(events.of(KernelLost)) == 2
+    assert [event.cells for event in events.of(KernelRebuilt)] == [[1]]
+
+
+async def test_what_a_failed_cell_did_does_not_stay(open_test_session: OpenSession) -> None:
+    """A cell that ends otherwise may have changed what is back; its work is left out, not kept by half."""
+    async with open_test_session(rebuild=True) as session:
+        result = await run(session, "a = [1]", f"a.append(2)\n{ONLY_ONCE.format('1/0')}", DIE)
+        assert (result.lost, result.rebuilt) == (("b",), ("a",))
+        assert text(await run(session, "print(a)")) == "[1]\n"
+
+
+async def test_cells_that_never_end_alike(open_test_session: OpenSession, events: Events) -> None:
+    """After the second try there is no third: all names are gone, and the kernel is new."""
+    count = "import os\nos.makedirs('/tmp/runs', exist_ok=True)\nruns = len(os.listdir('/tmp/runs'))\n"
+    fail_at = count + "open(f'/tmp/runs/{runs}', 'w').close()\nif runs == %s: 1/0\na = 1"
+    async with open_test_session(rebuild=True) as session:
+        result = await run(session, fail_at % 4, fail_at % 3, DIE)
+        assert (set(result.lost or ()), result.rebuilt) == ({"a", "runs"}, ())
+        assert text(await run(session, "print('a' in globals())")) == "False\n"
     assert [event.cells for event in events.of(KernelRebuilt)] == [[]]
 
 
@@ -139,7 +158,7 @@ async def test_an_interrupted_cell_is_the_end_of_what_can_be_made(open_test_sess
 
 
 async def test_a_rebuild_can_be_stopped(open_test_session: OpenSession, events: Events) -> None:
-    """A stop gives up the rebuild, not the session."""
+    """A stop gives up the rebuild, and all of it, but not the session."""
     async with open_test_session(rebuild=True) as session:
         await run(session, "a = 1", ONLY_ONCE.format("__import__('time').sleep(60)"))
         dying = asyncio.ensure_future(run(session, DIE))
@@ -149,5 +168,5 @@ async def test_a_rebuild_can_be_stopped(open_test_session: OpenSession, events: 
         await asyncio.sleep(1)
         session.interrupt()
         result = await asyncio.wait_for(dying, 10)
-        assert (result.lost, result.rebuilt) == (("b",), ("a",))
-        assert text(await run(session, "print(a)")) == "1\n"
+        assert (set(result.lost or ()), result.rebuilt) == ({"a", "b"}, ())
+        assert text(await run(session, "print('a' in globals())")) == "False\n"

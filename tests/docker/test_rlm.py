@@ -79,6 +79,25 @@ async def test_a_run_from_question_to_answer(settings: Settings, tmp_path: Path)
     assert [type(event) for event in events.all[-2:]] == [AnswerGiven, RunFinished]
 
 
+async def test_the_model_is_told_what_was_lost(settings: Settings, tmp_path: Path) -> None:
+    """After a cell took its kernel down, or its container, the next request says in one line what is gone or back."""
+    die = cell("import os; os._exit(1)")
+    turns = (cell("mine = 1"), die, cell("FINAL(str('mine' in globals()) + context)"))
+    for rebuild, words in (
+        (False, "These variables are gone: mine. `context`"),
+        (True, "these variables are back: mine. `context`"),
+    ):
+        events = Events()
+        chosen = replace(settings, rebuild=rebuild)
+        async with RLM(script(tmp_path, *turns), settings=chosen, on_event=events) as rlm:
+            result = await rlm.acompletion("How many?", "banana")
+        assert result.answer == f"{rebuild}banana"
+        said = events.of(ModelRequested)[2].messages[-1].content
+        assert "[The kernel died during this cell" in said
+        assert words in said
+        assert len(said) < 600
+
+
 def test_completion_without_a_loop(settings: Settings, tmp_path: Path) -> None:
     """`completion` answers in ordinary code."""
     with RLM(script(tmp_path, cell("FINAL(context)")), settings=settings) as rlm:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rlm_kernel.bridge import Bridge
+from rlm_kernel.bridge import Bridge, KnownFailure
 from rlm_kernel.errors import BudgetExceeded, GuestProtocolError, ModelRejected, RateLimited, StorageFull
 from rlm_kernel.events import (
     AnyEvent,
@@ -197,3 +197,44 @@ async def test_a_recording_that_fails_ends_the_session() -> None:
     async with bridged(FakeModel(["a"]), Full()) as (guest, _, endpoint):
         await ask(guest, 1)
         assert isinstance(await asyncio.wait_for(endpoint.lost, 5), StorageFull)
+
+
+async def test_a_cell_may_be_offered_other_models() -> None:
+    """Other models stand in for one cell; their failures are told in their words, and the usual ones stay unasked."""
+    usual, events = FakeModel(["usual"]), Events()
+    async with (
+        guest_and_endpoint() as (guest, endpoint),
+        Bridge(endpoint, {None: usual}, events, parallel=50) as bridge,
+    ):
+        recorded = FakeModel(["recorded", KnownFailure("model_unavailable", "as before")])
+        with bridge.open_for(1, {None: recorded}):
+            await ask(guest, 1)
+            assert await guest.next(Channel.SUBCALL) == {"id": 1, "text": "recorded"}
+            await ask(guest, 2)
+            error = {"code": "model_unavailable", "message": "as before"}
+            assert await guest.next(Channel.SUBCALL) == {"id": 2, "error": error}
+        assert usual.requests == []
+        with bridge.open_for(2):
+            await ask(guest, 3)
+            assert await guest.next(Channel.SUBCALL) == {"id": 3, "text": "usual"}
+    assert events.of(SubcallFailed)[0].told == "as before"
+
+
+async def test_another_sandbox_takes_over() -> None:
+    """A bridge that moves counts on, and no answer for the guest before reaches the one after."""
+    model, events = SilentModel(), Events()
+    async with (
+        guest_and_endpoint() as (first, endpoint),
+        guest_and_endpoint() as (second, another),
+        Bridge(endpoint, {None: model, "fast": FakeModel(["now"])}, events, parallel=50) as bridge,
+    ):
+        with bridge.open_for(1):
+            await ask(first, 7)
+            await asyncio.wait_for(model.asked.wait(), 5)
+        endpoint.close()
+        await asyncio.wait_for(bridge.move(another), 5)
+        with bridge.open_for(2):
+            await ask(second, 7, model="fast")
+            assert await second.next(Channel.SUBCALL) == {"id": 7, "text": "now"}
+    assert model.cancelled
+    assert [event.call for event in events.of(SubcallRequested)] == ["s1", "s2"]

@@ -212,6 +212,8 @@ def test_every_event_can_be_shown() -> None:
     for event in (
         ev.Notice(message="links were not followed"),
         ev.KernelLost(generation=2, reason="out of memory", lost=["x", "y"]),
+        ev.CellInterrupted(cell=3, step="cancel", reason="timed_out", seconds=300.9),
+        ev.KernelRebuilt(generation=3, cells=[1, 2], names=["x"], seconds=1, failed="cell 3 took\x1b[2J too long"),
         ev.ModelRetried(call="m", attempt=1, error="RateLimited", message="slow down", wait=2.0),
         ev.ModelFailed(call="m", error="e", message="m", seconds=1),
         ev.SubcallRefused(call="s", cell=None, reason="no cell runs", asked=None, prompt="p", prompt_length=1),
@@ -221,5 +223,7 @@ def test_every_event_can_be_shown() -> None:
     text = file.getvalue()
     assert "note: links were not followed" in text
     assert "the kernel is lost: out of memory; lost x, y" in text
+    assert "cell 3 is to end after 300.9 s (its time limit): cancel" in text
+    assert "2 cells were run again, 1 variables are back; cell 3 took too long" in text
     assert "attempt 1 failed, the next one follows in 2.0 s: RateLimited: slow down" in text
     assert "a sub-call was refused" in text
