@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from benchmarks import cell, cold_start, context, interrupts, memory, pool, subcalls, transports
+from benchmarks import cell, cold_start, context, idle, interrupts, memory, pool, subcalls, transports
 from benchmarks.harness import Row, show
 from benchmarks.stage import Stage, open_stage
 
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[Stage], Awaitable[list[Row]]]] = {
     "batch": subcalls.batch_rows,
     "context": context.rows,
     "memory": memory.rows,
+    "idle": idle.rows,
     "interrupts": interrupts.rows,
     "transports": transports.rows,
 }

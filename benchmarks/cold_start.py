@@ -59,10 +59,10 @@ async def _session(stage: Stage, carrier: Carrier, ends: list[float]) -> float:
 
 
 async def _container(stage: Stage) -> float:
-    flags = _flags(stage.sandbox_spec("socket"))
+    options = flags(stage.sandbox_spec("socket"))
     if "socket" in stage.carriers:
-        flags.append(f"--mount=type=bind,source={stage.folder},target={GUEST_SHARED},readonly")
-    return _docker_run([*flags, "--entrypoint=true", stage.image])
+        options.append(f"--mount=type=bind,source={stage.folder},target={GUEST_SHARED},readonly")
+    return _docker_run([*options, "--entrypoint=true", stage.image])
 
 
 def _docker_run(arguments: list[str]) -> float:
@@ -80,7 +80,7 @@ def _docker_run(arguments: list[str]) -> float:
         subprocess.run(["docker", "rm", "--force", name], check=False, capture_output=True, start_new_session=True)
 
 
-def _flags(spec: SandboxSpec) -> list[str]:
+def flags(spec: SandboxSpec) -> list[str]:
     """Return the flags that give a container what a session's has."""
     tmpfs = f"rw,nosuid,nodev,noexec,mode=0700,uid={UID},gid={UID}"
     return [

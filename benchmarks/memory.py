@@ -50,12 +50,12 @@ async def grown_by(path: Path) -> dict[str, int]:
                 await timed_cell(session, "x = 1")
         before = _reset_peak()
         stored = stage.store.put_path(path)
-        grown["first put into the store"] = _memory("VmHWM") - before
+        grown["first put into the store"] = memory_of_this("VmHWM") - before
         for carrier in stage.carriers:
             before = _reset_peak()
             async with stage.session(carrier, stored) as session:
                 await timed_cell(session, "n = len(context)")
-            grown[f"session, {carrier}"] = _memory("VmHWM") - before
+            grown[f"session, {carrier}"] = memory_of_this("VmHWM") - before
     return grown
 
 
@@ -63,10 +63,11 @@ def _reset_peak() -> int:
     """Let the peak be counted from here on; return the memory in use now, in bytes."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _memory("VmRSS")
+    return memory_of_this("VmRSS")
 
 
-def _memory(name: str) -> int:
+def memory_of_this(name: str) -> int:
+    """Return what the kernel counts of this process under `name`, in bytes."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 

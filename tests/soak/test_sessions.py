@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +22,11 @@ from tests.support.fakes import FakeModel
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
-SESSIONS = 300
+SESSIONS = 500
 WARM_UP = 30
+IDLE = 50
+IDLE_SECONDS = 70
+"""Longer than a guest lives that is not pinged."""
 CELL = "print(llm_query('how many?'), len(context)); FINAL(len(context))"
 
 
@@ -73,3 +78,22 @@ async def test_sessions_leave_nothing(
     assert after.blocks <= warm.blocks + 10 * SESSIONS
     # Memory that was freed goes back to the system as the C library likes; Python's blocks are the finer measure.
     assert after.memory <= warm.memory + 16 * MIB
+
+
+async def test_fifty_sessions_idle_at_once(open_test_session: OpenSession, engine: docker.APIClient) -> None:
+    """Fifty sessions live side by side; after a while idle each still runs a cell on its own context."""
+    async with AsyncExitStack() as stack:
+        before = held(engine)
+        sessions = [
+            await stack.enter_async_context(open_test_session(f"text {number}", memory=256 * MIB))
+            for number in range(IDLE)
+        ]
+        opened = held(engine)
+        await asyncio.sleep(IDLE_SECONDS)
+        results = await asyncio.gather(*(session.run_cell("FINAL(context)", turn=1) for session in sessions))
+        after = held(engine)
+    print(f"before: {before}\nopened: {opened}\nafter {IDLE_SECONDS} s idle: {after}")
+    assert [result.final and result.final.value for result in results] == [f"text {number}" for number in range(IDLE)]
+    assert opened.containers == after.containers == IDLE
+    assert after.descriptors <= opened.descriptors + 2
+    assert (after.memory - before.memory) / IDLE < MIB
