@@ -69,12 +69,14 @@ class SandboxStarted(Event, frozen=True, kw_only=True):
 class KernelReady(Event, frozen=True, kw_only=True):
     """The kernel answers and `context` is bound; generation 1 is the first, each restart adds one.
 
-    `context_type` is the guest's word for the variable's type, `context_length` its `len()`.
+    `context_type` is the guest's word for the variable's type, `context_length` its `len()`. `emptied`: the files that
+    cells had written were removed, as the kernel needed their room.
     """
 
     generation: int
     context_type: str
     context_length: int
+    emptied: bool = False
 
 
 class KernelLost(Event, frozen=True, kw_only=True):

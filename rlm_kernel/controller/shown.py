@@ -120,6 +120,8 @@ def _notes(result: CellResult) -> list[str]:
         notes.append(f"[The kernel died during this cell: {why}. The last of its output may be missing.]")
     elif result.status == "error" and not any(output.get("output_type") == "error" for output in result.outputs):
         notes.append(plain(f"{result.ename}: {result.evalue}"[:_TRACEBACK_CHARACTERS]))
+    if result.files_lost:
+        notes.append("[The files that earlier cells wrote went with the last kernel.]")
     if result.lost is not None:
         notes.append(_lost(result, result.lost))
     return notes

@@ -62,6 +62,8 @@ class KernelClient:
         """Set when the kernel has loaded and would be ready as soon as it has its context."""
         self.lost: SandboxLost | None = None
         """Why the sandbox is gone, once a cell's result has told so."""
+        self.files_lost = False
+        """Whether files that cells wrote are gone and nobody was told."""
         self.names: tuple[str, ...] = ()
         """The variables that cells have made, as far as the kernel told."""
         self._endpoint = endpoint
@@ -194,8 +196,12 @@ class KernelClient:
             return
         self._generation = message.generation
         ready = KernelReady(
-            generation=self.generation, context_type=message.context_type, context_length=message.context_length
+            generation=self.generation,
+            context_type=message.context_type,
+            context_length=message.context_length,
+            emptied=message.emptied,
         )
+        self.files_lost |= message.emptied
         self._sink.emit(ready)
         self._starting.outcome.set_result(ready)
 

@@ -125,11 +125,12 @@ class CellEnd(msgspec.Struct, frozen=True):
 
 
 class KernelReadyMessage(msgspec.Struct, frozen=True, tag="kernel_ready"):
-    """The kernel answers and `context` is bound."""
+    """The kernel answers and `context` is bound; `emptied` says that it needed the room of files in memory."""
 
     generation: Count
     context_type: Name
     context_length: Count
+    emptied: bool = False
 
 
 class KernelWarm(msgspec.Struct, frozen=True, tag="kernel_warm"):

@@ -25,6 +25,7 @@ class CellResult:
     among them too, its traceback free of terminal colours. `cut` counts the bytes of output that were left out.
     `lost` names the variables that went with the kernel, or is None where the kernel lives on. `rebuilt` names those
     that are there again, and `not_rebuilt` says why the others are not; None where nothing was tried, or all came back.
+    `files_lost`: since the cell before, the files that cells wrote have gone with the kernel or its container.
     """
 
     cell: int
@@ -39,3 +40,4 @@ class CellResult:
     lost: tuple[str, ...] | None = None
     rebuilt: tuple[str, ...] = ()
     not_rebuilt: str | None = None
+    files_lost: bool = False

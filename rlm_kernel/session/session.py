@@ -86,7 +86,10 @@ class Session:
             if self._replaced == MAX_REPLACED:
                 raise lost
             self._life.prepare()
-        return result if result.lost is None else await self._rebuild(result)
+        if result.lost is not None:
+            result = await self._rebuild(result)
+        files_lost, self._life.kernel.files_lost = self._life.kernel.files_lost, False
+        return replace(result, files_lost=True) if files_lost else result
 
     def interrupt(self, reason: InterruptReason = "stopped") -> None:
         """End the running cell, if any, as its time limit would; its status is "interrupted" then."""
@@ -153,7 +156,9 @@ class Session:
             self._replaced += 1
             self._life.kernel.record_replacement()
             self._sink.emit(Notice(message=f"the session goes on in a new container: {why}"))
+            told = self._life.kernel.lost is not None
             await self._life.begin()
+            self._life.kernel.files_lost = not told
             await self._bridge.move(self._life.endpoint)
 
 

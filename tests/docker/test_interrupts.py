@@ -25,7 +25,7 @@ from rlm_kernel.sandbox.container import LABEL
 from rlm_kernel.sandbox.owner import owner
 from rlm_kernel.sandbox.spec import Carrier
 from rlm_kernel.session import Session
-from tests.docker.conftest import OpenSession
+from tests.docker.conftest import MIB, OpenSession
 from tests.support.fakes import FakeModel, SilentModel
 from tests.support.sinks import Events
 
@@ -188,7 +188,8 @@ async def test_a_container_killed_between_cells(
         async with asyncio.timeout(10):
             result = await run(session, "mine += 1")
         assert (result.ename, result.lost) == ("SandboxLost", ("mine",))
-        assert text(await run(session, "print(context)")) == "context\n"
+        result = await run(session, "print(context)")
+        assert (text(result), result.files_lost) == ("context\n", False)
 
 
 async def test_another_container_starts_at_once(
@@ -222,7 +223,10 @@ async def test_a_frozen_container_is_replaced(
         result = await run(session, "kept = 2")
         assert time.monotonic() - started < ALLOWED
         assert (result.status, result.lost) == ("timed_out", ("kept",))
-        assert text(await run(session, "print('kept' in globals(), context)")) == "False context\n"
+        result = await run(session, "print('kept' in globals(), context)")
+        assert text(result) == "False context\n"
+        assert result.files_lost
+        assert not (await run(session, "1")).files_lost
     assert steps(events) == [*RESTART, "replace"]
     assert len(events.of(SandboxStarted)) == 2
 
@@ -250,3 +254,13 @@ async def test_a_session_is_not_replaced_for_ever(
         engine.kill(events.of(SandboxStarted)[-1].container)
         with pytest.raises(SandboxLost):
             await run(session, "1")
+
+
+async def test_files_that_make_room_for_a_kernel_are_told(open_test_session: OpenSession, events: Events) -> None:
+    """Where the new kernel needs the memory that files take, they go, and the next result says so, once."""
+    async with open_test_session(memory=256 * MIB, tmp_size=200 * MIB) as session:
+        result = await run(session, "open('/tmp/file', 'wb').write(bytes(120 * 2**20)); import os; os._exit(1)")
+        assert result.status == "kernel_died"
+        results = [await run(session, "import os; print(os.listdir('/tmp'))") for _ in range(2)]
+        assert [(text(result), result.files_lost) for result in results] == [("[]\n", True), ("[]\n", False)]
+    assert [event.emptied for event in events.of(KernelReady)] == [False, True]

@@ -443,6 +443,18 @@ async def test_a_kernel_that_does_not_come_back(monkeypatch: pytest.MonkeyPatch)
                 await asyncio.wait_for(client.usable(), 5)
 
 
+@pytest.mark.usefixtures("impatient")
+async def test_files_that_made_room_are_told() -> None:
+    """A new kernel that needed the room of the cells' files says so, and that is recorded and kept to be told."""
+    async with started() as (guest, client, events):
+        await deaf(guest, client)
+        before = client.files_lost
+        await guest.say(Channel.CONTROL, ready(2) | {"emptied": True})
+        await asyncio.wait_for(client.usable(), 5)
+        assert (before, client.files_lost) == (False, True)
+        assert [event.emptied for event in events.of(KernelReady)] == [False, True]
+
+
 async def test_claims_of_an_end_that_nobody_asked_for() -> None:
     """A new kernel that was not ordered, and other cells' replies, change nothing for the running cell."""
     async with started() as (guest, client, events):
