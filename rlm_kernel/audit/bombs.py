@@ -83,7 +83,7 @@ def _disk(spec: SandboxSpec) -> dict[str, int]:
 
 def judge(bomb: Bomb, blast: Blast, scene: Scene) -> Finding:
     """Return the finding for one bomb."""
-    return found(f"bomb.{bomb.name}", bomb.title, TRIED, _outcome(bomb, blast, scene.spec))
+    return found(f"bomb.{bomb.name}", bomb.title, TRIED, _outcome(bomb, blast, scene))
 
 
 def unjudged(why: str) -> Iterator[Finding]:
@@ -92,7 +92,7 @@ def unjudged(why: str) -> Iterator[Finding]:
         yield found(f"bomb.{bomb.name}", bomb.title, TRIED, not_checked(why))
 
 
-def _outcome(bomb: Bomb, blast: Blast, spec: SandboxSpec) -> Outcome:
+def _outcome(bomb: Bomb, blast: Blast, scene: Scene) -> Outcome:
     ended = _ended(blast)
     if blast.slowest is None:
         return broken(ended, "see what else the engine's machine does", "the other session did not answer")
@@ -105,7 +105,7 @@ def _outcome(bomb: Bomb, blast: Blast, spec: SandboxSpec) -> Outcome:
         return broken(ended, "report this", "the session did not work afterwards, and no error said so")
     if blast.error is not None and bomb.survives:
         return broken(ended, "allow more with --memory and --pids", "the session should have lived on")
-    problem, got = _got(bomb, blast, spec)
+    problem, got = _got(bomb, blast, scene)
     seen = f"{got}{ended}; the other session's slowest cell took {blast.slowest:.1f} s"
     return broken(seen, "let the engine set the limit; see docs/security.md", problem) if problem else held(seen)
 
@@ -116,20 +116,23 @@ def _ended(blast: Blast) -> str:
     return f"the cell ended: {blast.result.status}, and the session {'works' if blast.usable else 'is broken'}"
 
 
-def _got(bomb: Bomb, blast: Blast, spec: SandboxSpec) -> tuple[str, str]:
+def _got(bomb: Bomb, blast: Blast, scene: Scene) -> tuple[str, str]:
     """Return what is wrong with how far the bomb got, "" if nothing is, and the words for how far that was."""
     result = blast.result
-    if result is None or (bomb.name == "memory" and result.status == "kernel_died"):
+    if result is None or bomb.name == "kills":
         return "", ""
+    if result.status == "kernel_died" and (bomb.name == "memory" or scene.own_kernel):
+        return "", ""  # a kernel of its own gets its processes' memory from the same limit
     if bomb.name == "output":
         return ("" if result.cut else "nothing was cut"), f"{result.cut / 2**20:.0f} MiB cut, "
     if bomb.name == "regex":
         return ("" if result.status != "ok" else "it ended by itself"), ""
     progress = _progress(result)
     if progress is None:
-        return "the cell told nothing of how far it got", ""
+        too_slow = scene.own_kernel and result.status == "timed_out" and not printed(result)
+        return ("" if too_slow else "the cell told nothing of how far it got"), "it told nothing of how far it got, "
     words = "".join(f"{amount} {what}, " for what, amount in progress.got.items()) + f"then {progress.stopped!r}; "
-    beyond = progress.stopped == "nothing" or not _within(bomb, progress.got, spec)
+    beyond = progress.stopped == "nothing" or not _within(bomb, progress.got, scene.spec)
     return "it got more than the limit" if beyond else "", words
 
 

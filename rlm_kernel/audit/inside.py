@@ -81,7 +81,8 @@ def _user(inside: Inside, scene: Scene) -> Outcome:
 
 @INSIDE.claim("inside.capabilities", "Code has no capabilities", tried="read the five sets in /proc/self/status")
 def _capabilities(inside: Inside, scene: Scene) -> Outcome:
-    sets = {name: inside.status.get(name, "") for name in CAPABILITY_SETS}
+    unknown = {"CapAmb"} if scene.own_kernel else set()  # gVisor's kernel has no such set
+    sets = {name: value for name in CAPABILITY_SETS if (value := inside.status.get(name, "")) or name not in unknown}
     if any(not value or value.strip("0") for value in sets.values()):
         return broken(", ".join(f"{name} {value or 'unknown'}" for name, value in sets.items()), RECREATE)
     return held("all are empty")
@@ -90,6 +91,8 @@ def _capabilities(inside: Inside, scene: Scene) -> Outcome:
 @INSIDE.claim("inside.no-new-privileges", "No program can gain privileges", tried="read NoNewPrivs of PID 1")
 def _no_new_privileges(inside: Inside, scene: Scene) -> Outcome:
     value = inside.status.get("NoNewPrivs", "")
+    if not value and scene.own_kernel:
+        return held(f"{scene.oci_runtime} shows it to the first process alone, which has to find it set to start")
     return held("it is set") if value == "1" else broken(f"NoNewPrivs is {value or 'unknown'}", RECREATE)
 
 
@@ -229,6 +232,10 @@ def _devices(inside: Inside, scene: Scene) -> Outcome:
     foreign = sorted(
         path for path in inside.devices if path not in DEVICES and not path.removeprefix("/dev/pts/").isdigit()
     )
+    if foreign and scene.own_kernel:
+        return limited(
+            _some(foreign), f"{scene.oci_runtime} has these itself; none leads to the host's", "none is needed"
+        )
     return broken(_some(foreign), RECREATE) if foreign else held(_some(sorted(inside.devices)))
 
 

@@ -13,7 +13,19 @@ from rlm_kernel.config import SETTINGS, Setting, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 MACHINE = frozenset(
-    ["memory", "cpus", "pids", "nofile", "tmp_size", "uid_first", "uid_last", "carrier", "docker_host", "state_dir"]
+    [
+        "memory",
+        "cpus",
+        "pids",
+        "nofile",
+        "tmp_size",
+        "uid_first",
+        "uid_last",
+        "carrier",
+        "docker_host",
+        "state_dir",
+        "oci_runtime",
+    ]
 )
 
 

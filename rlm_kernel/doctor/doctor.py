@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from rlm_kernel.config import Settings
 from rlm_kernel.doctor.check import Check, problem
 from rlm_kernel.doctor.engine import check_engine
+from rlm_kernel.doctor.leftovers import check_leftovers
 from rlm_kernel.doctor.machine import (
     check_local_model,
     check_memory,
@@ -23,6 +24,7 @@ Look = Callable[[Settings], Iterator[Check]]
 LOOKS: tuple[tuple[str, Look], ...] = (
     ("python", check_python),
     ("engine", check_engine),
+    ("leftovers", check_leftovers),
     ("state folder", check_state_folder),
     ("user ids", check_user_ids),
     ("memory", check_memory),

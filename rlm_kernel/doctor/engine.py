@@ -54,7 +54,7 @@ def check_engine(settings: Settings) -> Iterator[Check]:
     except (docker.errors.DockerException, requests.RequestException) as error:
         yield problem(*REACHED, f"{where} answers with an error: {error}", "look into the engine's log, and restart it")
         return
-    yield from judge(engine, where)
+    yield from judge(engine, where, settings.oci_runtime)
 
 
 def _where(docker_host: str | None) -> str:
@@ -85,14 +85,14 @@ def unreachable_remedy(error: str) -> str:
     return "install Docker Engine, or start it and set DOCKER_HOST to its address"
 
 
-def judge(engine: Engine, where: str) -> Iterator[Check]:
+def judge(engine: Engine, where: str, oci_runtime: str | None = None) -> Iterator[Check]:
     """Yield what an engine that answers can and can't do."""
     yield _version(engine, where)
     yield _limits(engine)
     yield _filter(engine)
     yield _storage(engine)
     yield from _image(engine)
-    yield _runtimes(engine)
+    yield _runtimes(engine, oci_runtime)
     yield from _room(engine)
 
 
@@ -163,10 +163,13 @@ def _base(engine: Engine) -> Check:
     return note(*what, f"only if a registry gives {PYTHON_BASE}", remedy)
 
 
-def _runtimes(engine: Engine) -> Check:
+def _runtimes(engine: Engine, wanted: str | None) -> Check:
     names = sorted(name for name in engine.info.get("Runtimes") or {} if not name.startswith("io.containerd"))
     default = engine.info.get("DefaultRuntime", "unknown")
     seen = f"{', '.join(names) or 'unknown'}; {default} is the default; `rlm-kernel audit` tells what it holds"
+    if wanted is not None and wanted not in names:
+        remedy = "choose another --oci-runtime; `make gvisor` in a checkout of rlm_kernel adds runsc"
+        return problem("runtimes", "Its OCI runtimes", f"{seen}; {wanted} is asked for and not there", remedy)
     return ok("runtimes", "Its OCI runtimes", seen)
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import docker
+import pytest
 
 from rlm_kernel.sandbox.container import LABEL
 from tests.e2e.conftest import Program, containers_of
@@ -40,6 +41,17 @@ def test_this_engine_passes(program: Program) -> None:
     assert report["seconds"] < 180
 
 
+@pytest.mark.soak
+def test_gvisor_passes(program: Program, engine: docker.APIClient) -> None:
+    """Under gVisor no claim fails either, and the host's kernel is not to be seen."""
+    if "runsc" not in engine.info()["Runtimes"]:
+        pytest.skip("the engine has no runsc: `make gvisor` adds it")
+    ended = program.run(*AUDIT, "--json", "--oci-runtime", "runsc")
+    verdicts = {finding["claim"]: finding["verdict"] for finding in ended.json["findings"]}
+    assert [claim for claim, verdict in verdicts.items() if verdict == "fail"] == []
+    assert (ended.status, verdicts["inside.shared-kernel"], verdicts["engine.runc"]) == (0, "pass", "pass")
+
+
 async def test_an_engine_that_gives_less_fails(program: Program, tmp_path: Path) -> None:
     """The table says what was refused, in plain text for a pipe, and the exit status that something failed."""
     async with weakened_engine(tmp_path / "engine", {"CapDrop": []}) as address:
@@ -58,7 +70,7 @@ def test_the_doctor_finds_this_machine_ready(program: Program) -> None:
     assert time.monotonic() - began < 10
     assert [check for check in ended.json["checks"] if check["state"] == "problem"] == []
     assert (ended.status, ended.err, ended.json["ready"]) == (0, "", True)
-    assert {"engine", "limits", "seccomp", "storage", "image", "state-folder"} <= {
+    assert {"engine", "limits", "seccomp", "storage", "image", "state-folder", "leftovers"} <= {
         check["name"] for check in ended.json["checks"]
     }
 

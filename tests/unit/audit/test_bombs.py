@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -74,7 +75,6 @@ def test_a_bomb_that_is_felt_elsewhere_fails(scene: Scene, name: str, change: di
         ("descriptors", {"outputs": told({"files": 2048}, "nothing")}),
         ("output", {"cut": 0}),
         ("regex", {"status": "ok"}),
-        ("kills", {"outputs": ()}),
     ],
 )
 def test_a_bomb_that_gets_more_than_its_limit_fails(scene: Scene, name: str, change: dict[str, Any]) -> None:
@@ -90,6 +90,16 @@ def test_an_answer_that_is_none_of_ours_fails(scene: Scene, text: str) -> None:
     """What a bomb prints is hostile; anything but what ours print means that nothing is known."""
     outputs = ({"output_type": "stream", "name": "stdout", "text": text},)
     assert finding(scene, "forks", outputs=outputs).verdict == "fail"
+
+
+def test_under_a_kernel_of_its_own(scene: Scene) -> None:
+    """There a bomb may be too slow to get to its limit, or end its kernel; what it tells still has to be right."""
+    gvisor = replace(scene, oci_runtime="runsc")
+    assert finding(gvisor, "forks", outputs=()).verdict == "pass"
+    assert finding(gvisor, "forks", status="kernel_died").verdict == "pass"
+    assert finding(gvisor, "forks", outputs=told({"processes": 512}, "nothing")).verdict == "fail"
+    assert finding(gvisor, "forks", outputs=(), usable=False).verdict == "fail"
+    assert finding(scene, "forks", outputs=()).verdict == "fail"
 
 
 def test_only_some_bombs_may_end_their_session(scene: Scene) -> None:

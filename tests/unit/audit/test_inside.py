@@ -121,8 +121,13 @@ def test_known_limits(scene: Scene, change: dict[str, Any], claim: str) -> None:
 def test_under_a_kernel_of_its_own(scene: Scene) -> None:
     """Under gVisor what can be read is gVisor's own, and so are its ids and filters."""
     changes = {name: value for change, _ in LIMITS[1:] for name, value in change.items()}
-    changes["status"] = STATUS | {"Seccomp": "0"}
-    assert verdicts(replace(scene, oci_runtime="runsc"), **changes) == {"inside.seccomp": "known-limit"}
+    changes["status"] = {name: value for name, value in STATUS.items() if name not in ("CapAmb", "NoNewPrivs")}
+    changes["status"]["Seccomp"] = "0"
+    changes["devices"] = ["/dev/fuse"]
+    gvisor = replace(scene, oci_runtime="runsc")
+    assert verdicts(gvisor, **changes) == {"inside.seccomp": "known-limit", "inside.devices": "known-limit"}
+    assert verdicts(gvisor, status=STATUS | {"CapBnd": "1"}) == {"inside.capabilities": "fail"}
+    assert verdicts(gvisor, status=STATUS | {"NoNewPrivs": "0"}) == {"inside.no-new-privileges": "fail"}
 
 
 def test_every_claim_is_told_apart() -> None:

@@ -31,10 +31,16 @@ INFO = {
 }
 
 
-def states(version: dict[str, Any] | None = None, images: set[str] | None = None, **info: Any) -> dict[str, str]:
+def states(
+    version: dict[str, Any] | None = None,
+    images: set[str] | None = None,
+    oci_runtime: str | None = None,
+    **info: Any,
+) -> dict[str, str]:
     """Return what is not well with an engine that is as it should be but for these changes."""
     names = frozenset({image_tag()} if images is None else images)
-    found = list(judge(Engine(version=VERSION | (version or {}), info=INFO | info, images=names), "unix:///x"))
+    engine = Engine(version=VERSION | (version or {}), info=INFO | info, images=names)
+    found = list(judge(engine, "unix:///x", oci_runtime))
     assert all(check.remedy for check in found if check.state != "ok")
     return {check.name: check.state for check in found if check.state != "ok"}
 
@@ -59,6 +65,8 @@ def test_a_good_engine() -> None:
         ({"SecurityOptions": None}, {"seccomp": "problem"}),
         ({"SecurityOptions": ["name=seccomp,profile=unconfined"]}, {"seccomp": "problem"}),
         ({"Driver": "vfs"}, {"storage": "note"}),
+        ({"oci_runtime": "runc"}, {}),
+        ({"oci_runtime": "runsc"}, {"runtimes": "problem"}),
     ],
 )
 def test_what_an_engine_can_lack(change: dict[str, Any], wanting: dict[str, str]) -> None:
