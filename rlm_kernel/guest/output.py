@@ -88,11 +88,12 @@ class CutStream(OutStream):
     def flush(self) -> None:
         """Send what was written; in a flood of flushes, let it go with the next message."""
         if FLUSHES.take(1):
-            super().flush()
+            self.flush_now()
 
     def flush_now(self) -> None:
-        """Send what was written, before something that is to come after it."""
-        super().flush()
+        """Send what was written, before something that is to come after it; both go through one thread, in order."""
+        if self._buffers:
+            super().flush()
 
 
 def flush_streams() -> None:
