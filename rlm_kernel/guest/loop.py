@@ -137,11 +137,7 @@ class Relay:
             raise WireError(f"a {message.channel.name} message that can't be read: {error!r}") from error
 
     def _to_shell(self, message: dict[str, Any]) -> None:
-        cell = message["header"]["msg_id"]
-        self._meter.start(cell)
-        if self._emptied:
-            self._say(cell, "the files in /tmp were removed: the new kernel needed the memory that they took")
-            self._emptied = False
+        self._meter.start(message["header"]["msg_id"])
         if self._kernel:
             self._kernel.send(message)
 
@@ -284,12 +280,9 @@ class Relay:
         """Let a cell that ends say so when the system killed processes it had started."""
         before, self._oom_kills = self._oom_kills, oom_kills()
         if before is not None and self._oom_kills is not None and (killed := self._oom_kills - before) > 0:
-            self._say(cell, f"{killed} processes were killed: the memory of the container was used up")
-
-    def _say(self, cell: str, text: str) -> None:
-        """Tell the model, in a cell's output."""
-        content = {"name": "stderr", "text": f"[… {text} …]\n"}
-        self._stream.wire.send(Channel.IOPUB, own_message("stream", cell, content))
+            text = f"[… {killed} processes were killed: the memory of the container was used up …]\n"
+            content = {"name": "stderr", "text": text}
+            self._stream.wire.send(Channel.IOPUB, own_message("stream", cell, content))
 
     # ends
 
