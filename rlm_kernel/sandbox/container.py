@@ -172,6 +172,7 @@ def _config(client: docker.APIClient, container: Container, uid: int) -> dict[st
         hostname="sandbox",
         environment={"RLM_CARRIER": container.carrier, "RLM_LEASE": str(spec.lease)},
         stdin_open=attach,
+        stop_signal="SIGKILL",  # PID 1 ignores others, and an engine that shuts down would wait for it
         labels={
             LABEL: "session",
             f"{LABEL}.session": container.nonce,

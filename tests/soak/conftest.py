@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 from rlm_kernel.events import AnyEvent
-from tests.docker.conftest import engine, image, nothing_left, open_test_session, runtime, sandbox_spec
+from tests.docker.conftest import carrier, engine, image, nothing_left, open_test_session, runtime, sandbox_spec
 from tests.support.sinks import Events
 
-__all__ = ["engine", "events", "image", "nothing_left", "open_test_session", "runtime", "sandbox_spec"]
+__all__ = ["carrier", "engine", "events", "image", "nothing_left", "open_test_session", "runtime", "sandbox_spec"]
 
 
 class Counted(Events):
