@@ -85,10 +85,10 @@ async def test_a_recording_needs_room(disk: Path, carrier: Carrier, tmp_path: Pa
     (tmp_path / "script.md").write_text("--- turn ---\n```repl\nfor _ in range(100): print('x' * 10_000)\n```\n")
     settings = Settings(model=f"scripted:{tmp_path}/script.md", carrier=carrier, state_dir=disk)
     events = Events()
-    rlm = RLM(settings=settings, on_event=events)
-    fill(disk, leave=64 * 1024)
-    with pytest.raises(StorageFull, match="--state-dir"):
-        await rlm.acompletion("why?", "text")
+    async with RLM(settings=settings, on_event=events) as rlm:
+        fill(disk, leave=64 * 1024)
+        with pytest.raises(StorageFull, match="--state-dir"):
+            await rlm.acompletion("why?", "text")
     assert list(disk.glob("sessions/*")) == []
     (recording,) = disk.glob("runs/*/events.jsonl")
     recorded = [record.event for record in read_events(recording)]
@@ -100,9 +100,10 @@ async def test_a_run_begins_only_where_it_can_be_recorded(disk: Path, tmp_path: 
     """Without room for the recording nothing starts."""
     (tmp_path / "script.md").write_text("--- turn ---\n```repl\nFINAL(1)\n```\n")
     events = Events()
-    rlm = RLM(settings=Settings(model=f"scripted:{tmp_path}/script.md", state_dir=disk), on_event=events)
-    stored = await ContextStore(disk / "contexts").put("text")
-    fill(disk)
-    with pytest.raises(StorageFull):
-        await rlm.acompletion("why?", stored)
+    settings = Settings(model=f"scripted:{tmp_path}/script.md", state_dir=disk)
+    async with RLM(settings=settings, on_event=events) as rlm:
+        stored = await ContextStore(disk / "contexts").put("text")
+        fill(disk)
+        with pytest.raises(StorageFull):
+            await rlm.acompletion("why?", stored)
     assert events.all == []

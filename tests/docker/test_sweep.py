@@ -186,9 +186,11 @@ async def test_sweepers_race_each_other_and_starts(
     def leave() -> list[str]:
         for number in range(10):
             with session_folder(tmp_path / "scratch") as folder:
-                shutil.copytree(folder.parent, tmp_path / "sessions" / f"dead-{number}")
+                shutil.copytree(folder.parent, tmp_path / f"dead-{number}")
+            (tmp_path / f"dead-{number}").rename(tmp_path / "sessions" / f"dead-{number}")
         return [make(dead_owner()) for _ in range(5)]
 
+    (tmp_path / "sessions").mkdir(mode=0o700)
     threads = [threading.Thread(target=keep_sweeping) for _ in range(3)]
     for thread in threads:
         thread.start()

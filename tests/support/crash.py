@@ -23,6 +23,7 @@ from rlm_kernel.sandbox.container import Container
 
 STOPPED = "stopped"
 SPINS = "print('on', flush=True)\nwhile True: pass"
+SPINS_LATER = f"import time\ntime.sleep(2)\n{SPINS}"
 HOLDS_THE_GIL = "import time\nprint('on', flush=True)\ntime.sleep(0.3)\nsum(range(10**12))"
 FORKS = "import os\nprint('on', flush=True)\nos.fork()\nos.setsid()\nwhile True: pass"
 ANSWERS = "FINAL(len(context))"
@@ -31,7 +32,8 @@ ANSWERS = "FINAL(len(context))"
 class Step(NamedTuple):
     """Where to stop: at an event, or before or after a function's call; `cell` is what the model's cell does.
 
-    `later` is how many seconds the cell needs from the event on to get where it should be, and can't tell that.
+    `later` is how many seconds the cell needs from the event on to get where it should be, and can't tell that. `pool`
+    sandboxes are started ahead.
     """
 
     event: str = ""
@@ -39,6 +41,7 @@ class Step(NamedTuple):
     after: tuple[Any, str] | None = None
     cell: str = ANSWERS
     later: float = 0.0
+    pool: int = 0
 
 
 STEPS: dict[str, Step] = {
@@ -54,6 +57,7 @@ STEPS: dict[str, Step] = {
     "while a cell spins": Step(event="CellOutput", cell=SPINS),
     "while a cell holds the GIL": Step(event="CellOutput", cell=HOLDS_THE_GIL, later=0.5),
     "while a cell's child spins": Step(event="CellOutput", cell=FORKS),
+    "beside sandboxes that wait": Step(event="CellOutput", cell=SPINS_LATER, pool=2),
     "while a sub-call is in flight": Step(event="SubcallRequested", cell="llm_query('why?')"),
     "while the kernel is replaced": Step(event="KernelLost", cell="import os; os._exit(1)"),
     "between two turns": Step(event="CellFinished"),
@@ -108,8 +112,9 @@ def main(name: str, carrier: Any, state: Path) -> None:
         setattr(*place, around(getattr(*place), step))
     script = state.parent / "script.md"
     script.write_text(f"--- turn ---\n```repl\n{step.cell}\n```\n")
-    settings = Settings(model=f"scripted:{script}", carrier=carrier, state_dir=state)
-    RLM(settings=settings, on_event=Teller(step)).completion("how long?", "a context")
+    settings = Settings(model=f"scripted:{script}", carrier=carrier, state_dir=state, pool_size=step.pool)
+    with RLM(settings=settings, on_event=Teller(step)) as rlm:
+        rlm.completion("how long?", "a context")
 
 
 if __name__ == "__main__":
