@@ -12,7 +12,7 @@ import docker
 import msgspec
 
 from rlm_kernel.audit.blast import explode
-from rlm_kernel.audit.bombs import BOMBS, SECONDS, given, judge, unjudged
+from rlm_kernel.audit.bombs import BOMBS, MORE_SECONDS, SECONDS, Blast, Bomb, given, is_too_slow, judge, unjudged
 from rlm_kernel.audit.claims import Claims, Finding, Outcome, Scene, broken, found, held
 from rlm_kernel.audit.engine import ENGINE, EngineFacts
 from rlm_kernel.audit.escapes import ESCAPES, Attempts
@@ -95,10 +95,7 @@ async def audit(subject: Subject, tell: Callable[[Finding], None]) -> Report:
             await _judge_cell(session, ("probe", Inside, INSIDE), findings, scene)
             await _judge_cell(session, ("escapes", Attempts, ESCAPES), findings, scene)
             for bomb in BOMBS:
-                blast = await explode(
-                    bomb, lambda: _open(subject, slots, _Started(), SECONDS), session, len(given(subject.spec))
-                )
-                findings.add([judge(bomb, blast, scene)])
+                findings.add([judge(bomb, await _blast(subject, slots, session, bomb), scene)])
     except (EngineUnavailable, ImageMissing):
         raise
     except SandboxError as error:
@@ -128,6 +125,15 @@ def _open(
         sandbox=subject.spec, context=subject.store.put_value(context), models={}, cell_timeout=cell_timeout
     )
     return open_session(slots, subject.store, spec, sink)
+
+
+async def _blast(subject: Subject, slots: SlotPool, session: Session, bomb: Bomb) -> Blast:
+    """Set off a bomb beside `session`; once more, with more time, where it was too slow to tell how far it got."""
+    entries = len(given(subject.spec))
+    blast = await explode(bomb, lambda: _open(subject, slots, _Started(), SECONDS), session, entries)
+    if is_too_slow(bomb, blast):
+        blast = await explode(bomb, lambda: _open(subject, slots, _Started(), MORE_SECONDS), session, entries)
+    return blast
 
 
 async def _judge_cell(

@@ -17,7 +17,9 @@ from rlm_kernel.types import JSON
 
 SECONDS = 1.5
 """How long a bomb may go on; with the interrupt and a new kernel its session is back about two seconds later."""
-TRIED = f"ran it for {SECONDS:g} s beside another session"
+MORE_SECONDS = 10.0
+"""The same where the machine was too busy for the bomb to get to its limit."""
+TRIED = f"ran it for {SECONDS:g} s or more beside another session"
 SLOWEST = 5.0
 """Seconds that a small cell of the neighbour may take meanwhile."""
 HOST_GROWTH = 200 * 1024 * 1024
@@ -81,6 +83,12 @@ def _disk(spec: SandboxSpec) -> dict[str, int]:
     return {place: size for place, size in sizes.items() if size < spec.memory // 4}
 
 
+def is_too_slow(bomb: Bomb, blast: Blast) -> bool:
+    """Tell whether the time was up before a bomb had said how far it got."""
+    result = blast.result
+    return bool(bomb.limits) and result is not None and result.status == "timed_out" and not printed(result)
+
+
 def judge(bomb: Bomb, blast: Blast, scene: Scene) -> Finding:
     """Return the finding for one bomb."""
     return found(f"bomb.{bomb.name}", bomb.title, TRIED, _outcome(bomb, blast, scene))
@@ -129,7 +137,7 @@ def _got(bomb: Bomb, blast: Blast, scene: Scene) -> tuple[str, str]:
         return ("" if result.status != "ok" else "it ended by itself"), ""
     progress = _progress(result)
     if progress is None:
-        too_slow = scene.own_kernel and result.status == "timed_out" and not printed(result)
+        too_slow = scene.own_kernel and is_too_slow(bomb, blast)
         return ("" if too_slow else "the cell told nothing of how far it got"), "it told nothing of how far it got, "
     words = "".join(f"{amount} {what}, " for what, amount in progress.got.items()) + f"then {progress.stopped!r}; "
     beyond = progress.stopped == "nothing" or not _within(bomb, progress.got, scene.spec)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rlm_kernel.audit.bombs import BOMBS, HOST_GROWTH, SLOWEST, Blast, given, judge, unjudged
+from rlm_kernel.audit.bombs import BOMBS, HOST_GROWTH, SLOWEST, Blast, given, is_too_slow, judge, unjudged
 from rlm_kernel.audit.claims import Finding, Scene
 from rlm_kernel.errors import SandboxLost
 from rlm_kernel.kernel import CellResult
@@ -90,6 +90,19 @@ def test_an_answer_that_is_none_of_ours_fails(scene: Scene, text: str) -> None:
     """What a bomb prints is hostile; anything but what ours print means that nothing is known."""
     outputs = ({"output_type": "stream", "name": "stdout", "text": text},)
     assert finding(scene, "forks", outputs=outputs).verdict == "fail"
+
+
+def test_a_bomb_that_needs_more_time() -> None:
+    """One whose time is up before it tells anything is tried again; one that told, or tells nothing ever, is not."""
+
+    def blast(**result: Any) -> Blast:
+        ended: dict[str, Any] = {"cell": 1, "status": "timed_out", "seconds": 1.5} | result
+        return Blast(result=CellResult(**ended), error=None, usable=True, slowest=0.1, grown=0)
+
+    assert is_too_slow(NAMED["forks"], blast())
+    assert not is_too_slow(NAMED["forks"], blast(outputs=told({"processes": 1}, "x")))
+    assert not is_too_slow(NAMED["memory"], blast(status="kernel_died"))
+    assert not is_too_slow(NAMED["regex"], blast())
 
 
 def test_under_a_kernel_of_its_own(scene: Scene) -> None:
