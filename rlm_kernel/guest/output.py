@@ -91,9 +91,8 @@ class CutStream(OutStream):
             self.flush_now()
 
     def flush_now(self) -> None:
-        """Send what was written, before something that is to come after it; both go through one thread, in order."""
-        if self._buffers:
-            super().flush()
+        """Send what was written, before something that is to come after it; a flush that is under way is waited for."""
+        super().flush()
 
 
 def flush_streams() -> None:

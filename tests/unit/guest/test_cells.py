@@ -88,6 +88,13 @@ def test_what_forked_processes_print_is_the_cells(guest: GuestHost) -> None:
     assert cell.text.endswith(f"\n[… {cell.reply['rlm_cut']} bytes of output cut …]\n")
 
 
+def test_text_comes_before_its_cells_end(guest: GuestHost) -> None:
+    """However a cell's end and the scheduled flush of its text fall together, the idle status comes last."""
+    for delay in range(190, 210, 2):
+        cell = guest.run(f"import time\nprint('y' * 900_000)\ntime.sleep({delay / 1000})")
+        assert len(cell.text) == 900_001
+
+
 def test_what_a_thread_loses_later_is_marked(guest: GuestHost) -> None:
     """Late output over the limit is cut where it begins, and the next cell's end tells how much that was."""
     guest.run(
