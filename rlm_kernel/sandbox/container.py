@@ -22,7 +22,7 @@ from rlm_kernel.sandbox.verify import check_inspected, check_unseen
 from rlm_kernel.version import __version__
 
 LABEL = "io.rlm-kernel"
-CONFLICT = 409
+NOT_FOUND, CONFLICT = 404, 409
 VAR_TMP = "/var/tmp"  # noqa: S108 - a path inside the container
 UIDS_TRIED = 64
 REMOVAL_DEADLINE = 20
@@ -112,14 +112,15 @@ def _labelled(client: docker.APIClient, nonce: str) -> list[str]:
 
 
 def remove_container(client: docker.APIClient, container: str) -> None:
-    """Kill and remove a container, whoever else is at it. Raise `docker.errors.APIError`."""
+    """Kill and remove a container, whoever else is at it, and wait until it is gone. Raise `docker.errors.APIError`."""
+    try:
+        client.remove_container(container, force=True)
+    except docker.errors.APIError as error:
+        if error.status_code not in (NOT_FOUND, CONFLICT):
+            raise
+    # Where the engine is at it already, by itself, it may say that there is no such container before that is so.
     with suppress(docker.errors.NotFound):
-        try:
-            client.remove_container(container, force=True)
-        except docker.errors.APIError as error:
-            if error.status_code != CONFLICT:
-                raise
-            client.wait(container, timeout=REMOVAL_DEADLINE, condition="removed")
+        client.wait(container, timeout=REMOVAL_DEADLINE, condition="removed")
 
 
 def _candidates(spec: SandboxSpec) -> Iterator[int]:

@@ -128,7 +128,14 @@ def open_test_session(runtime: DockerRuntime, sandbox_spec: SandboxSpec, events:
 
 @pytest.fixture(autouse=True)
 async def nothing_left(engine: docker.APIClient, tmp_path: Path) -> AsyncIterator[None]:
-    """After each test: no container that this process started, no session folder, no task, no descriptor more."""
+    """Watch every test."""
+    async with watched(engine, tmp_path):
+        yield
+
+
+@asynccontextmanager
+async def watched(engine: docker.APIClient, tmp_path: Path) -> AsyncIterator[None]:
+    """After the block: no container that this process started, no session folder, no task, no descriptor more."""
     before = _open_files()
     yield
     gc.collect()

@@ -1,0 +1,155 @@
+"""The engines and OCI runtimes that the promises of a sandbox are kept on, as far as this machine has them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import docker
+import pytest
+
+from rlm_kernel.sandbox.docker import DockerRuntime
+from rlm_kernel.sandbox.engine import connect
+from rlm_kernel.sandbox.image import ensure_image, image_tag
+from rlm_kernel.sandbox.spec import Carrier
+from tests.docker.conftest import events, open_test_session, sandbox_spec, watched
+
+__all__ = ["events", "open_test_session", "sandbox_spec"]
+
+KINDS = ("docker-runc", "docker-runsc", "podman-runc")
+
+
+MINUTES_MATTER = {
+    "test_an_error_is_a_value",
+    "test_a_json_value_is_itself",
+    "test_a_failed_sub_call_is_an_exception",
+    "test_an_error_inside_leaves_nothing",
+    "test_a_flood_of_output_is_cut",
+}
+"""What an engine and its runtime have little to do with: on others than the default this waits for `make soak`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what takes long, and tells little, to `make soak`."""
+    for item in items:
+        named = isinstance(item, pytest.Function) and item.originalname in MINUTES_MATTER
+        if named and "docker-runc" not in item.name:
+            item.add_marker(pytest.mark.soak)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where sessions run: an engine's address, an OCI runtime of it, and a client of the same engine."""
+
+    kind: str
+    address: str | None
+    oci_runtime: str | None
+    client: docker.APIClient
+
+
+@cache
+def missing(kind: str) -> str:
+    """Return why this machine can't have sessions of a kind; nothing if it can."""
+    if kind == "podman-runc":
+        if os.geteuid() != 0:
+            return "Podman as root takes root"
+        return "" if shutil.which("podman") else "there is no podman: `make runtimes` installs it"
+    if kind == "docker-runsc":
+        client = connect()
+        known = client.info()["Runtimes"]
+        client.close()
+        return "" if "runsc" in known else "the engine has no gVisor: `make gvisor` installs and registers it"
+    return ""
+
+
+@contextmanager
+def podman_service(command: list[str], folder: Path) -> Iterator[str]:
+    """Run Podman's Docker interface with the sandbox image in it. Yield its address. `command` is how Podman is run."""
+    archive = folder / "image.tar"
+    with archive.open("wb") as file:
+        subprocess.run(["docker", "save", image_tag()], stdout=file, check=True)
+    with archive.open("rb") as file:
+        subprocess.run([*command, "load", "--quiet"], stdin=file, check=True, stdout=subprocess.DEVNULL)
+    archive.unlink()
+    address = f"unix://{folder}/podman.sock"
+    ready = subprocess.Popen([*command, "system", "service", "--time=0", address], stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(folder / "podman.sock", ready)
+        yield address
+    finally:
+        ready.terminate()
+        ready.wait(20)
+
+
+def _wait_for(socket: Path, service: subprocess.Popen[bytes]) -> None:
+    """Wait until the service listens, which it tells nobody."""
+    while not socket.exists():
+        with pytest.raises(subprocess.TimeoutExpired):
+            service.wait(0.1)
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """The sandbox image, built by Docker if it is missing."""
+    client = connect()
+    try:
+        return ensure_image(client, progress=lambda line: None)
+    finally:
+        client.close()
+
+
+@pytest.fixture(scope="session")
+def podman(image: str) -> Iterator[str]:
+    """The address of a Podman that runs as root and has the sandbox image."""
+    with tempfile.TemporaryDirectory(prefix="rlm-kernel-podman-") as folder:
+        with podman_service(["podman", "--cgroup-manager=cgroupfs"], Path(folder)) as address:
+            yield address
+        subprocess.run(["podman", "rmi", "--force", image_tag()], check=False, capture_output=True)
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, image: str) -> Iterator[Place]:
+    """Each kind in turn."""
+    kind: str = request.param
+    if reason := missing(kind):
+        pytest.skip(reason)
+    address = request.getfixturevalue("podman") if kind == "podman-runc" else None
+    with ExitStack() as stack:
+        client = connect(address)
+        stack.callback(client.close)
+        yield Place(kind, address, "runsc" if kind == "docker-runsc" else None, client)
+
+
+@pytest.fixture
+def engine(place: Place) -> docker.APIClient:
+    """A client of the engine that the place is on."""
+    return place.client
+
+
+@pytest.fixture
+async def nothing_left(engine: docker.APIClient, tmp_path: Path) -> AsyncIterator[None]:
+    """Watch a test."""
+    async with watched(engine, tmp_path):
+        yield
+
+
+@pytest.fixture
+async def runtime(place: Place) -> AsyncIterator[DockerRuntime]:
+    """The runtime under test."""
+    runtime = DockerRuntime(place.address, oci_runtime=place.oci_runtime)
+    yield runtime
+    await runtime.aclose()
+
+
+@pytest.fixture(params=["socket", "attach"])
+def carrier(request: pytest.FixtureRequest) -> Carrier:
+    """Each carrier in turn."""
+    name: Carrier = request.param
+    return name
