@@ -31,11 +31,12 @@ class LoopThread:
         """Return what `coroutine` gives. Ctrl-C, or what another signal raises, cancels it and is then raised on."""
         tasks: list[asyncio.Task[T]] = []
         with _keyboard_interrupts():
-            self._loop.call_soon_threadsafe(lambda: tasks.append(self._loop.create_task(coroutine)))
             try:
+                self._loop.call_soon_threadsafe(lambda: tasks.append(self._loop.create_task(coroutine)))
                 self._call(_ended(tasks))
             except BaseException:
                 self._cancel(tasks)
+                coroutine.close()  # if it did not come to begin
                 raise
             return tasks[0].result()
 
@@ -47,9 +48,9 @@ class LoopThread:
 
     def _cancel(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
         """Cancel what was begun and wait for its clean-up, which is bounded in time, whatever else comes meanwhile."""
-        self._loop.call_soon_threadsafe(_cancel_first, tasks)
         while True:
             try:
+                self._loop.call_soon_threadsafe(_cancel_once, tasks)
                 self._call(_ended(tasks))
             except BaseException:  # noqa: BLE001 - the first one is raised on in the end
                 _log.warning("still removing the container; this can take up to a minute if the engine hangs")
@@ -70,12 +71,15 @@ class LoopThread:
             await self._at_end()
 
 
-def _cancel_first(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    tasks[0].cancel()
+def _cancel_once(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        if not task.cancelling():  # a second cancel would end its clean-up
+            task.cancel()
 
 
 async def _ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    await asyncio.wait(tasks)
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 @contextmanager
