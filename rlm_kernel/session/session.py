@@ -19,10 +19,9 @@ from rlm_kernel.session.journal import Journal, JournalCell, JournalingSink
 from rlm_kernel.session.life import Life
 from rlm_kernel.session.pool import SlotPool
 from rlm_kernel.session.rebuild import run_again
+from rlm_kernel.session.slot import KERNEL_MEMORY
 
 MIB = 1024 * 1024
-KERNEL_MEMORY = 160 * MIB
-"""Memory that the relay and an idle kernel need, measured and rounded up."""
 
 MAX_REPLACED = 3
 """Sandboxes that a session may lose and have replaced."""

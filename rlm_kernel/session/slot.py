@@ -13,6 +13,9 @@ from rlm_kernel.kernel import KernelClient
 from rlm_kernel.sandbox.folders import note_container, session_folder
 from rlm_kernel.sandbox.spec import Sandbox, SandboxRuntime, SandboxSpec
 
+KERNEL_MEMORY = 160 * 1024 * 1024
+"""Memory that the relay and an idle kernel need, measured and rounded up, in bytes."""
+
 
 class Slot:
     """A running sandbox for one session. `folder` is what the guest sees of the host, read-only."""
@@ -45,8 +48,9 @@ async def open_slot(runtime: SandboxRuntime, spec: SandboxSpec) -> AsyncIterator
     Raise what `SandboxRuntime.open` raises, and `StorageFull` or `StorageError`.
     """
     carrier = await runtime.carrier(spec.carrier)
-    # A context that is streamed lies there. Which one is not known yet, but none may have more than half the memory.
-    private_size = spec.private_size + (spec.memory // 2 if carrier == "attach" else 0)
+    # A context that is streamed lies there, as bytes beside its value. Which one it will be is not known yet.
+    streamed = max(spec.memory - KERNEL_MEMORY, 0) // 2 if carrier == "attach" else 0
+    private_size = spec.private_size + streamed
     with session_folder(spec.folder) as folder:
         async with runtime.open(replace(spec, folder=folder, carrier=carrier, private_size=private_size)) as sandbox:
             note_container(folder, sandbox.container)

@@ -50,7 +50,7 @@ def known_failure(request: pytest.FixtureRequest, place: Place) -> None:
 
 def inside(found: dict[str, Any], uid: int, carrier: Carrier) -> dict[str, bool]:
     """Return whether each claim on what code in a cell may do holds, for what the probe has found."""
-    private = 4 * MIB + (256 * MIB if carrier == "attach" else 0)
+    private = 4 * MIB + (176 * MIB if carrier == "attach" else 0)
     return {
         "a user of its own": found["ids"] == [[uid] * 3, [uid] * 3, [uid]] and 40_000 <= uid <= 49_999,
         "no capability": set(found["caps"]) == {"0000000000000000"},

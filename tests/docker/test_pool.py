@@ -86,7 +86,7 @@ async def test_a_session_from_the_pool_is_like_a_cold_one(
             "seen": {name: value for name, value in started.seen.items() if name not in ("uid", "gid", "groups")}
         }
 
-    assert json.dumps(alike(cold_sandbox)) == json.dumps(alike(warm_sandbox)).replace(
+    assert json.dumps(alike(cold_sandbox), sort_keys=True) == json.dumps(alike(warm_sandbox), sort_keys=True).replace(
         str(warm_sandbox.uid), str(cold_sandbox.uid)
     )
 

@@ -17,7 +17,7 @@ from rlm_kernel.config import (
     resolve,
 )
 from rlm_kernel.errors import ConfigError
-from rlm_kernel.session.session import KERNEL_MEMORY
+from rlm_kernel.session.slot import KERNEL_MEMORY
 
 
 @pytest.mark.parametrize(
