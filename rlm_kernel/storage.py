@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -95,3 +96,23 @@ def unfinished_file(folder: Path) -> tuple[int, Path]:
         if claim(descriptor, path := Path(name)):
             return descriptor, path
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def unfinished_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder in `folder` for the block's work; it is removed at its end, or swept. Raise `OSError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # a sweeper was faster than the lock
+        if claim(lock, path):
+            break
+        os.close(lock)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rlm_kernel.config import Settings
 from rlm_kernel.sandbox.engine import connect
+from rlm_kernel.sandbox.image_build import cache_folder
 from rlm_kernel.sandbox.sweep import Leftover, Sweeper
 
 _begun: set[tuple[str | None, Path]] = set()
@@ -22,7 +23,7 @@ def sweep(settings: Settings, *, dry_run: bool = False) -> list[Leftover]:
     """
     contexts = settings.contexts_dir
     with closing(connect(settings.docker_host)) as client:
-        writing = (contexts, contexts / "known", settings.state_dir / "demo")
+        writing = (contexts, contexts / "known", settings.state_dir / "demo", cache_folder())
         return Sweeper(client, settings.sessions_dir, writing, dry_run).sweep()
 
 

@@ -12,11 +12,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import docker
-import platformdirs
 
 from rlm_kernel.errors import SandboxError, StorageFull
 from rlm_kernel.sandbox.image_base import choose_base
-from rlm_kernel.sandbox.image_build import Progress, architecture, build, image_labels, remove_old, run_program
+from rlm_kernel.sandbox.image_build import (
+    Progress,
+    architecture,
+    build,
+    cache_folder,
+    image_labels,
+    remove_old,
+    run_program,
+)
 from rlm_kernel.sandbox.image_sources import (
     BASE_REPOSITORY,
     LIBRARIES_REPOSITORY,
@@ -24,6 +31,7 @@ from rlm_kernel.sandbox.image_sources import (
     ImageSources,
     digest,
 )
+from rlm_kernel.storage import unfinished_folder
 
 PYTHON_VERSION = "3.11"
 BASE_LABEL = "org.opencontainers.image.base.name"
@@ -67,7 +75,9 @@ def ensure_image(
     except OSError as error:
         if error.errno != ENOSPC:
             raise
-        raise StorageFull(f"no room to build the sandbox image, in {tempfile.gettempdir()} or {_cache()}") from None
+        raise StorageFull(
+            f"no room to build the sandbox image, in {tempfile.gettempdir()} or {cache_folder()}"
+        ) from None
     return sources.tag()
 
 
@@ -87,13 +97,13 @@ def _build_libraries(client: docker.APIClient, sources: ImageSources, base: str,
 
 def _wheels(sources: ImageSources, arch: str, progress: Progress) -> list[Path]:
     """Return the locked wheels for the engine's architecture, fetched if the cache lacks them."""
-    folder = _cache() / "wheels" / f"{digest({'lock': sources.lock})}-{arch}"
+    folder = cache_folder() / "wheels" / f"{digest({'lock': sources.lock})}-{arch}"
     if not folder.is_dir():
         progress("Fetching the sandbox image's wheels")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
-            _fetch_wheels(sources.lock, arch, Path(unfinished, "wheels"), progress)
-            Path(unfinished, "wheels").rename(folder)
+        with unfinished_folder(cache_folder()) as unfinished:
+            _fetch_wheels(sources.lock, arch, unfinished / "wheels", progress)
+            (unfinished / "wheels").rename(folder)
     return sorted(folder.glob("*.whl"))
 
 
@@ -114,7 +124,7 @@ def _fetch_wheels(lock: Path, arch: str, folder: Path, progress: Progress) -> No
 
 @contextmanager
 def _one_build_at_a_time(progress: Progress) -> Iterator[None]:
-    folder = _cache()
+    folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "image.lock").open("w") as lock:
         try:
@@ -123,7 +133,3 @@ def _one_build_at_a_time(progress: Progress) -> Iterator[None]:
             progress("Waiting for another build of the image to end")
             flock(lock, LOCK_EX)
         yield
-
-
-def _cache() -> Path:
-    return platformdirs.user_cache_path("rlm_kernel")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import docker
 import requests
 from docker.errors import APIError
 
 from rlm_kernel.errors import ImageMissing, SandboxError
 from rlm_kernel.sandbox.engine import engine_errors
-from rlm_kernel.sandbox.image_build import Progress, architecture, build, follow, image_id, run_program
+from rlm_kernel.sandbox.image_build import Progress, architecture, build, cache_folder, follow, image_id, run_program
 from rlm_kernel.sandbox.image_sources import ImageSources
+from rlm_kernel.storage import unfinished_folder
 
 PYTHON_BASE = "python:3.11-slim-bookworm"
 REGISTRY_DEADLINE = 15
@@ -62,8 +60,8 @@ def _registry_has(client: docker.APIClient, name: str) -> bool:
 
 
 def _make_debian_base(client: docker.APIClient, sources: ImageSources, tag: str, progress: Progress) -> None:
-    with tempfile.TemporaryDirectory(prefix="rlm-kernel-base-") as folder:
-        tar = Path(folder) / "base.tar"
+    with unfinished_folder(cache_folder()) as folder:
+        tar = folder / "base.tar"
         try:
             run_program(["sh", str(sources.base_script), str(tar), architecture(client)], progress)
         except SandboxError as error:

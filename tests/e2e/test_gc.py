@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.conftest import Program
+import pytest
+
+from tests.e2e.conftest import Program, group_is_gone
 
 GC = ("-m", "rlm_kernel", "gc")
 
@@ -41,3 +46,29 @@ def test_without_an_engine_it_says_so(program: Program) -> None:
     """Nothing is removed where the engine can't be asked what still runs."""
     ended = program.run(*GC, "--json", "--docker-host", "unix:///no/engine")
     assert (ended.status, ended.json["error"]) == (21, "EngineUnavailable")
+
+
+def test_a_killed_build_of_the_image_is_swept(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a build had made when it was killed goes with the next sweep."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache = tmp_path / "rlm_kernel"
+    process = program.start("-m", "rlm_kernel", "image", "build", "--rebuild", "--base", "debian")
+    try:
+        while not list(cache.glob(".part-*")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.communicate()
+        assert [left["kind"] for left in leftovers_in(program, cache)] == ["unfinished file"]
+        assert list(cache.glob(".part-*")) == []
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # what it had started
+        while not group_is_gone(process.pid):
+            time.sleep(0.02)
+
+
+def leftovers_in(program: Program, folder: Path) -> list[dict[str, Any]]:
+    """Sweep and return what was removed below `folder`."""
+    return [left for left in program.run(*GC, "--json").json["leftovers"] if left["name"].startswith(str(folder))]
