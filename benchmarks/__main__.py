@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from benchmarks import cell, cold_start, context, idle, interrupts, memory, pool, subcalls, transports
+from benchmarks import cell, cold_start, context, idle, interrupts, memory, pool, runtimes, subcalls, transports
 from benchmarks.harness import Row, show
 from benchmarks.stage import Stage, open_stage
 
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[Stage], Awaitable[list[Row]]]] = {
     "idle": idle.rows,
     "interrupts": interrupts.rows,
     "transports": transports.rows,
+    "runtimes": runtimes.rows,
 }
 LEAST_WIDTH = 150
 

@@ -22,7 +22,7 @@ from rlm_kernel.sandbox.verify import check_inspected, check_unseen
 from rlm_kernel.version import __version__
 
 LABEL = "io.rlm-kernel"
-NOT_FOUND, CONFLICT = 404, 409
+CONFLICT = 409
 VAR_TMP = "/var/tmp"  # noqa: S108 - a path inside the container
 UIDS_TRIED = 64
 REMOVAL_DEADLINE = 20
@@ -112,15 +112,16 @@ def _labelled(client: docker.APIClient, nonce: str) -> list[str]:
 
 
 def remove_container(client: docker.APIClient, container: str) -> None:
-    """Kill and remove a container, whoever else is at it, and wait until it is gone. Raise `docker.errors.APIError`."""
-    try:
-        client.remove_container(container, force=True)
-    except docker.errors.APIError as error:
-        if error.status_code not in (NOT_FOUND, CONFLICT):
-            raise
-    # Where the engine is at it already, by itself, it may say that there is no such container before that is so.
+    """Kill and remove a container, whoever else is at it. Raise `docker.errors.APIError`."""
     with suppress(docker.errors.NotFound):
-        client.wait(container, timeout=REMOVAL_DEADLINE, condition="removed")
+        try:
+            client.remove_container(container, force=True)
+        except docker.errors.APIError as error:
+            if error.status_code == CONFLICT:
+                client.wait(container, timeout=REMOVAL_DEADLINE, condition="removed")
+            else:
+                # Podman fails to kill what ends by itself in the same moment; after that it is as any other.
+                client.remove_container(container, force=True)
 
 
 def _candidates(spec: SandboxSpec) -> Iterator[int]:

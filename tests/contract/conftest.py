@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import docker
@@ -17,14 +12,12 @@ import pytest
 
 from rlm_kernel.sandbox.docker import DockerRuntime
 from rlm_kernel.sandbox.engine import connect
-from rlm_kernel.sandbox.image import ensure_image, image_tag
+from rlm_kernel.sandbox.image import ensure_image
 from rlm_kernel.sandbox.spec import Carrier
 from tests.docker.conftest import events, open_test_session, sandbox_spec, watched
+from tests.support.runtimes import KINDS, missing, podman_as_root
 
 __all__ = ["events", "open_test_session", "sandbox_spec"]
-
-KINDS = ("docker-runc", "docker-runsc", "podman-runc")
-
 
 MINUTES_MATTER = {
     "test_an_error_is_a_value",
@@ -54,47 +47,6 @@ class Place:
     client: docker.APIClient
 
 
-@cache
-def missing(kind: str) -> str:
-    """Return why this machine can't have sessions of a kind; nothing if it can."""
-    if kind == "podman-runc":
-        if os.geteuid() != 0:
-            return "Podman as root takes root"
-        return "" if shutil.which("podman") else "there is no podman: `make runtimes` installs it"
-    if kind == "docker-runsc":
-        client = connect()
-        known = client.info()["Runtimes"]
-        client.close()
-        return "" if "runsc" in known else "the engine has no gVisor: `make gvisor` installs and registers it"
-    return ""
-
-
-@contextmanager
-def podman_service(command: list[str], folder: Path) -> Iterator[str]:
-    """Run Podman's Docker interface with the sandbox image in it. Yield its address. `command` is how Podman is run."""
-    archive = folder / "image.tar"
-    with archive.open("wb") as file:
-        subprocess.run(["docker", "save", image_tag()], stdout=file, check=True)
-    with archive.open("rb") as file:
-        subprocess.run([*command, "load", "--quiet"], stdin=file, check=True, stdout=subprocess.DEVNULL)
-    archive.unlink()
-    address = f"unix://{folder}/podman.sock"
-    ready = subprocess.Popen([*command, "system", "service", "--time=0", address], stderr=subprocess.DEVNULL)
-    try:
-        _wait_for(folder / "podman.sock", ready)
-        yield address
-    finally:
-        ready.terminate()
-        ready.wait(20)
-
-
-def _wait_for(socket: Path, service: subprocess.Popen[bytes]) -> None:
-    """Wait until the service listens, which it tells nobody."""
-    while not socket.exists():
-        with pytest.raises(subprocess.TimeoutExpired):
-            service.wait(0.1)
-
-
 @pytest.fixture(scope="session")
 def image() -> str:
     """The sandbox image, built by Docker if it is missing."""
@@ -108,10 +60,8 @@ def image() -> str:
 @pytest.fixture(scope="session")
 def podman(image: str) -> Iterator[str]:
     """The address of a Podman that runs as root and has the sandbox image."""
-    with tempfile.TemporaryDirectory(prefix="rlm-kernel-podman-") as folder:
-        with podman_service(["podman", "--cgroup-manager=cgroupfs"], Path(folder)) as address:
-            yield address
-        subprocess.run(["podman", "rmi", "--force", image_tag()], check=False, capture_output=True)
+    with podman_as_root() as address:
+        yield address
 
 
 @pytest.fixture(params=KINDS)

@@ -4,7 +4,6 @@ import json
 import os
 import resource
 import socket
-import threading
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -35,22 +34,6 @@ def fill(path: str) -> int:
         pass
     os.unlink(path)  # noqa: PTH108
     return written
-
-
-def threads() -> int:
-    """Return how many threads can be started, up to 1000."""
-    stop, started = threading.Event(), list[threading.Thread]()
-    try:
-        while len(started) < 1000:
-            thread = threading.Thread(target=stop.wait)
-            thread.start()
-            started.append(thread)
-    except RuntimeError:
-        pass
-    stop.set()
-    for thread in started:
-        thread.join()
-    return len(started)
 
 
 def files() -> int:
@@ -112,7 +95,6 @@ print(  # noqa: T201
             "tmp": fill("/tmp/fill"),
             "shm": fill("/dev/shm/fill"),
             "private": fill("/run/rlm-guest/fill"),
-            "threads": threads(),
             "files": files(),
             "relay": [attempt(lambda name=name: peek(f"/proc/1/{name}")) for name in ("environ", "mem", "maps")],  # type: ignore[misc]
             "relay_fd": attempt(lambda: os.listdir("/proc/1/fd")),  # noqa: PTH208

@@ -18,8 +18,8 @@ from rlm_kernel.errors import SandboxRefused
 from rlm_kernel.sandbox.docker import DockerRuntime
 from rlm_kernel.sandbox.engine import connect
 from rlm_kernel.sandbox.spec import SandboxSpec
-from tests.contract.conftest import podman_service
 from tests.docker.conftest import watched
+from tests.support.runtimes import podman_service
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="a user is made for this, which takes root"),

@@ -13,6 +13,7 @@ import docker
 import docker.errors
 import pytest
 
+from rlm_kernel.errors import SandboxRefused
 from rlm_kernel.events import CellOutput, KernelLost, SandboxStarted, SubcallReplied
 from rlm_kernel.sandbox.docker import DockerRuntime
 from rlm_kernel.sandbox.spec import Carrier, SandboxSpec
@@ -22,6 +23,21 @@ from tests.docker.test_sessions import Echo, run, text
 from tests.support.sinks import Events
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
+THREADS = """
+import threading
+stop, started = threading.Event(), []
+try:
+    while len(started) < 1000:
+        thread = threading.Thread(target=stop.wait)
+        thread.start()
+        started.append(thread)
+except RuntimeError:
+    pass
+stop.set()
+for thread in started:
+    thread.join()
+print(len(started))
+"""
 PROBE = Path(__file__).with_name("probe.py").read_text()
 DENIED = {"OSError", "PermissionError", "FileNotFoundError"}
 
@@ -63,7 +79,6 @@ def inside(found: dict[str, Any], uid: int, carrier: Carrier) -> dict[str, bool]
         "nothing is run from /tmp": found["exec_tmp"] == "PermissionError",
         "files are limited": found["nofile"] == [512, 512] and found["files"] < 512 and found["core"] == [0, 0],
         "room is limited": (found["tmp"], found["shm"]) == (32 * MIB, 16 * MIB) and found["private"] <= private,
-        "threads are limited": 0 < found["threads"] < 128,
         "the relay can't be looked into": [*found["relay"], found["relay_fd"]] == ["PermissionError"] * 4,
         "no way to the engine": not found["engine"] and "stream" not in found["shared"],
     }
@@ -209,6 +224,15 @@ async def test_a_cell_that_takes_too_much_memory(open_test_session: OpenSession,
         assert text(await run(session, "print(context)")) == "context\n"
 
 
+async def test_threads_are_limited(open_test_session: OpenSession, place: Place, carrier: Carrier) -> None:
+    """A cell gets no more threads than there are, and the session goes on; gVisor may end when it wants one itself."""
+    async with open_test_session(carrier=carrier) as session:
+        result = await run(session, THREADS)
+        if place.kind != "docker-runsc" or result.ename != "SandboxLost":
+            assert 0 < int(text(result)) < 128
+        assert text(await run(session, "print(context)")) == "context\n"
+
+
 async def test_memory_never_exceeds_its_limit(open_test_session: OpenSession, carrier: Carrier) -> None:
     """A cell gets no more memory than there is, its failure is typed, and the session goes on, anew if need be."""
     async with open_test_session(carrier=carrier, memory=256 * MIB) as session:
@@ -287,3 +311,15 @@ async def test_sessions_side_by_side(open_test_session: OpenSession, events: Eve
 
     assert list(await asyncio.gather(one(0), one(1))) == ["context 0 0 0 0\n", "context 1 1 1 1\n"]
     assert len({event.uid for event in events.of(SandboxStarted)}) == 2
+
+
+async def test_a_runtime_that_is_not_there_is_refused(place: Place, sandbox_spec: SandboxSpec) -> None:
+    """An OCI runtime that the engine lacks, or passes over, is not replaced by another one."""
+    for name in ("nonesuch", "runsc" if place.kind == "podman-runc" else "nonesuch too"):
+        runtime = DockerRuntime(place.address, oci_runtime=name)
+        try:
+            with pytest.raises(SandboxRefused, match=f"OCI runtime '{name}'"):
+                async with runtime.open(replace(sandbox_spec, carrier="attach")):
+                    pass
+        finally:
+            await runtime.aclose()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import docker
+import docker.errors
 import pytest
 
 from rlm_kernel.models.model import Model
@@ -139,11 +140,21 @@ async def watched(engine: docker.APIClient, tmp_path: Path) -> AsyncIterator[Non
     before = _open_files()
     yield
     gc.collect()
-    assert engine.containers(all=True, filters={"label": [f"{LABEL}.owner={owner()}"]}) == []
+    left = engine.containers(all=True, filters={"label": [f"{LABEL}.owner={owner()}"]})
+    assert [container for container in left if _is_there(engine, container["Id"])] == []
     sessions = tmp_path / "sessions"
     assert not sessions.exists() or list(sessions.iterdir()) == []
     assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
     assert _open_files() <= before + 8
+
+
+def _is_there(engine: docker.APIClient, container: str) -> bool:
+    """Podman lists a container for a moment longer than it has it."""
+    try:
+        engine.inspect_container(container)
+    except docker.errors.NotFound:
+        return False
+    return True
 
 
 def _open_files() -> int:

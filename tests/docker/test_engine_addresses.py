@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,10 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rlm_kernel.errors import EngineUnavailable
+from rlm_kernel.errors import EngineUnavailable, SandboxError
 from rlm_kernel.events import SandboxStarted
+from rlm_kernel.sandbox.attach import attach
 from rlm_kernel.sandbox.docker import DockerRuntime
 from rlm_kernel.sandbox.engine import connect
+from rlm_kernel.stream import Endpoint
 from tests.docker.conftest import MIB, OpenSession
 from tests.docker.test_sessions import Echo, run, text
 from tests.support.engine_doors import SSHD, make_certificates, ssh_door, tcp_door
@@ -192,3 +196,31 @@ async def test_no_ssh_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineUnavailable, match="ssh"):
         connect("ssh://somewhere")
+
+
+@needs_sshd
+def test_ssh_ends_with_a_killed_host(ssh: str) -> None:
+    """After `kill -9` of the host its `ssh` goes by itself."""
+    code = (
+        "import sys; from rlm_kernel.sandbox.engine import connect; connect(sys.argv[1]); print('up'); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", code, ssh], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as host:
+        assert host.stdout is not None
+        assert host.stdout.readline() == b"up\n"
+        children = psutil.Process(host.pid).children(recursive=True)
+        assert [child.name() for child in children] == ["ssh"]
+        host.kill()
+        _, alive = psutil.wait_procs(children, timeout=20)
+    assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
+
+
+async def test_an_attach_that_is_refused_leaves_no_connection() -> None:
+    """A container that is not there is the engine's own words, and the connection is closed."""
+    client = connect()
+    try:
+        with pytest.raises(SandboxError, match=r"refused to attach to the container: HTTP/1\.1 404"):
+            await attach(client, "rlm-kernel-none", Endpoint())
+    finally:
+        client.close()

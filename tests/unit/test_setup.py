@@ -248,3 +248,30 @@ def test_broken_environment_is_not_taken_for_a_missing_engine(
     assert result.returncode == 1
     assert "this Python is broken" in result.stderr
     assert not (tmp_path / "apt.log").exists()
+
+
+def test_gvisor_is_not_registered_with_an_engine_elsewhere(
+    run: Run, checkout: Path, tools: Path, tmp_path: Path
+) -> None:
+    """Where DOCKER_HOST names an engine without gVisor, nothing is installed or written here, and that is said."""
+    add_apt(tools, tmp_path / "apt.log", status=0)
+    write_program(checkout / ".venv" / "bin" / "python", "exit 3")
+    result = run("gvisor.sh", DOCKER_HOST="tcp://far:2376", DAEMON_JSON=str(tmp_path / "daemon.json"))
+    assert result.returncode == 1
+    assert "DOCKER_HOST is tcp://far:2376" in result.stderr
+    assert not (tmp_path / "apt.log").exists()
+    assert not (tmp_path / "daemon.json").exists()
+
+
+def test_a_runtime_is_added_to_what_is_configured(tmp_path: Path) -> None:
+    """The engine's other settings and runtimes stay as they are."""
+    config = tmp_path / "daemon.json"
+    config.write_text('{"debug": true, "runtimes": {"other": {"path": "/o"}}}')
+    for _ in range(2):
+        subprocess.run(
+            [sys.executable, ROOT / "scripts/add_runtime.py", config, "runsc", "/r", "--a", "--b"], check=True
+        )
+    assert json.loads(config.read_text()) == {
+        "debug": True,
+        "runtimes": {"other": {"path": "/o"}, "runsc": {"path": "/r", "runtimeArgs": ["--a", "--b"]}},
+    }
