@@ -12,12 +12,19 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import platformdirs
+
 from rlm_kernel.errors import StorageError, StorageFull
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 UNFINISHED = ".part-"
 """How the names of files begin that are not whole yet."""
 _WAY_OUT = "choose another folder with --state-dir or XDG_STATE_HOME"
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be had again, and for unfinished work that is no one run's."""
+    return platformdirs.user_cache_path("rlm_kernel")
 
 
 def storage_error(error: OSError, folder: Path) -> StorageError:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rlm_kernel.config import Settings
 from rlm_kernel.sandbox.engine import connect
-from rlm_kernel.sandbox.image_build import cache_folder
 from rlm_kernel.sandbox.sweep import Leftover, Sweeper
+from rlm_kernel.storage import cache_folder
 
 _begun: set[tuple[str | None, Path]] = set()
 _log = logging.getLogger(__name__)

@@ -19,7 +19,6 @@ from rlm_kernel.sandbox.image_build import (
     Progress,
     architecture,
     build,
-    cache_folder,
     image_labels,
     remove_old,
     run_program,
@@ -31,7 +30,7 @@ from rlm_kernel.sandbox.image_sources import (
     ImageSources,
     digest,
 )
-from rlm_kernel.storage import unfinished_folder
+from rlm_kernel.storage import cache_folder, unfinished_folder
 
 PYTHON_VERSION = "3.11"
 BASE_LABEL = "org.opencontainers.image.base.name"

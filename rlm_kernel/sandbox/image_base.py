@@ -8,9 +8,9 @@ from docker.errors import APIError
 
 from rlm_kernel.errors import ImageMissing, SandboxError
 from rlm_kernel.sandbox.engine import engine_errors
-from rlm_kernel.sandbox.image_build import Progress, architecture, build, cache_folder, follow, image_id, run_program
+from rlm_kernel.sandbox.image_build import Progress, architecture, build, follow, image_id, run_program
 from rlm_kernel.sandbox.image_sources import ImageSources
-from rlm_kernel.storage import unfinished_folder
+from rlm_kernel.storage import cache_folder, unfinished_folder
 
 PYTHON_BASE = "python:3.11-slim-bookworm"
 REGISTRY_DEADLINE = 15

@@ -14,7 +14,6 @@ from threading import Timer
 from typing import Any
 
 import docker
-import platformdirs
 from docker.errors import APIError, ImageNotFound
 
 from rlm_kernel.errors import SandboxError
@@ -71,11 +70,6 @@ def follow(replies: Iterable[dict[str, Any]], what: str, progress: Progress) -> 
             if line.strip() and "progress" not in reply and not line.startswith(_ENGINE_CHATTER):
                 said.append(line)
                 progress(line)
-
-
-def cache_folder() -> Path:
-    """Return the folder for what builds fetch and for their unfinished work."""
-    return platformdirs.user_cache_path("rlm_kernel")
 
 
 def remove_old(client: docker.APIClient, repository: str, current: str, progress: Progress) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from rlm_kernel.storage import cache_folder, unfinished_folder
 
 ENGINE_SOCKET = "/var/run/docker.sock"
 
@@ -21,8 +23,8 @@ class Tunnel:
 
     def __init__(self, url: str, deadline: float) -> None:
         """`url` is ssh://[user@]host[:port][/path/of/the/socket]. Raise `OSError` saying what ssh said."""
-        self._folder = tempfile.TemporaryDirectory(prefix="rlm-kernel-ssh-")
-        socket = Path(self._folder.name) / "engine"
+        self._opened = ExitStack()
+        socket = self._opened.enter_context(unfinished_folder(cache_folder())) / "engine"
         self.address = f"unix://{socket}"
         try:
             self._process = subprocess.Popen(  # noqa: S603 - a list of our own, no shell
@@ -33,7 +35,7 @@ class Tunnel:
                 start_new_session=True,  # a Ctrl-C is ours: what it ends is still to be cleaned up through the tunnel
             )
         except OSError:
-            self._folder.cleanup()
+            self._opened.close()
             raise
         try:
             self._wait(deadline)
@@ -45,7 +47,7 @@ class Tunnel:
         """End the process; safe to call twice."""
         self._process.terminate()
         self._process.communicate()
-        self._folder.cleanup()
+        self._opened.close()
 
     def _wait(self, deadline: float) -> None:
         """Wait until the remote command, which runs once the socket is forwarded, gives back a line."""
