@@ -110,7 +110,7 @@ class RLM:
         self._thread = LoopThread(self.aclose)
         try:
             self._thread.run(self.__aenter__())
-        except BaseException:
+        except BaseException:  # a Ctrl-C too may not leave the thread
             self.__exit__()
             raise
         return self

@@ -34,7 +34,7 @@ class LoopThread:
             try:
                 self._loop.call_soon_threadsafe(lambda: tasks.append(self._loop.create_task(coroutine)))
                 self._call(_ended(tasks))
-            except BaseException:
+            except BaseException:  # what a signal raises too: the run is ended first
                 self._cancel(tasks)
                 coroutine.close()  # if it did not come to begin
                 raise
