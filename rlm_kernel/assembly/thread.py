@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_Wait = Callable[[Future[None]], None]
 _log = logging.getLogger(__name__)
 
 
@@ -30,12 +34,12 @@ class LoopThread:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Return what `coroutine` gives. Ctrl-C, or what another signal raises, cancels it and is then raised on."""
         tasks: list[asyncio.Task[T]] = []
-        with _keyboard_interrupts():
+        with _signals() as wait:
             try:
                 self._loop.call_soon_threadsafe(lambda: tasks.append(self._loop.create_task(coroutine)))
-                self._call(_ended(tasks))
+                wait(self._ended(tasks))
             except BaseException:  # what a signal raises too: the run is ended first
-                self._cancel(tasks)
+                self._cancel(tasks, wait)
                 coroutine.close()  # if it did not come to begin
                 raise
             return tasks[0].result()
@@ -46,19 +50,20 @@ class LoopThread:
         if wait:
             self._thread.join()
 
-    def _cancel(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
+    def _cancel(self, tasks: Sequence[asyncio.Task[Any]], wait: _Wait) -> None:
         """Cancel what was begun and wait for its clean-up, which is bounded in time, whatever else comes meanwhile."""
         while True:
             try:
                 self._loop.call_soon_threadsafe(_cancel_once, tasks)
-                self._call(_ended(tasks))
+                wait(self._ended(tasks))
             except BaseException:  # noqa: BLE001 - the first one is raised on in the end
                 _log.warning("still removing the container; this can take up to a minute if the engine hangs")
             else:
                 return
 
-    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+    def _ended(self, tasks: Sequence[asyncio.Task[Any]]) -> Future[None]:
+        """Return what is done when `tasks`, which the loop may have yet to fill, have ended."""
+        return asyncio.run_coroutine_threadsafe(_end_of(tasks), self._loop)
 
     def _run(self) -> None:
         asyncio.run(self._serve())
@@ -77,19 +82,42 @@ def _cancel_once(tasks: Sequence[asyncio.Task[Any]]) -> None:
             task.cancel()
 
 
-async def _ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+async def _end_of(tasks: Sequence[asyncio.Task[Any]]) -> None:
     if tasks:
         await asyncio.wait(tasks)
 
 
 @contextmanager
-def _keyboard_interrupts() -> Iterator[None]:
-    """Let Ctrl-C raise `KeyboardInterrupt`: a running loop's own handler would wait for the loop, which is blocked."""
+def _signals() -> Iterator[_Wait]:
+    """Yield what waits for a future and is woken by every signal; let Ctrl-C raise `KeyboardInterrupt`.
+
+    A lock that is waited for does not see a signal that came just before. A running loop's own handlers would wait for
+    that loop, which is blocked: it is told afterwards of the signals that came. Only the main thread gets signals.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield Future.result
         return
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    seen = bytearray()
+
+    def wake(_: Future[None]) -> None:
+        with suppress(OSError):  # closed, where a signal ended the wait; or full, which wakes as well
+            writer.send(b"\0")
+
+    def wait(future: Future[None]) -> None:
+        future.add_done_callback(wake)
+        while not future.done():
+            seen.extend(reader.recv(4096))
+
+    woken = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        yield
+        yield wait
     finally:
         signal.signal(signal.SIGINT, previous)
+        signal.set_wakeup_fd(woken)
+        reader.close()
+        writer.close()
+        if woken >= 0 and (numbers := seen.replace(b"\0", b"")):
+            os.write(woken, numbers)

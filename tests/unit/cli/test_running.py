@@ -8,6 +8,8 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +49,22 @@ def test_a_signal_cancels_and_clean_up_goes_on(number: signal.Signals, raised: t
     with pytest.raises(raised):
         run_cancellable(work())
     assert cleaned == [True]
+
+
+def test_a_signal_that_comes_as_the_wait_begins_is_not_lost() -> None:
+    """However close to its begin a run is interrupted, it is cancelled."""
+    raise_on_signals()
+    rounds = 300
+
+    async def work(delay: float) -> None:
+        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
+        await asyncio.sleep(60)
+
+    started = time.monotonic()
+    for number in range(rounds):
+        with pytest.raises(KeyboardInterrupt):
+            run_cancellable(work(number % 30 * 1e-5))
+    assert time.monotonic() - started < 55
 
 
 def test_a_result_is_returned_and_the_handlers_are_as_before() -> None:
