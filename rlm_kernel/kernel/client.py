@@ -139,8 +139,17 @@ class KernelClient:
         self.names = tuple(running.said().names) or self.names
         result = running.result(lost)
         running.reply = None
+        self.record_late_cuts()
         self._sink.emit(finished(result))
         return result
+
+    def record_late_cuts(self) -> None:
+        """Record how much of earlier cells' outputs was left out since their ends, as output of those cells."""
+        for cell in self._earlier.values():
+            if late := cell.late_cut():
+                text = f"[… {late} bytes cut after the end of the cell …]\n"
+                output: dict[str, JSON] = {"output_type": "stream", "name": "stderr", "text": text}
+                self._sink.emit(CellOutput(cell=cell.cell, output=output, late=True))
 
     def record_replacement(self) -> None:
         """Record that the sandbox is to be replaced, as the last step against the cell that led to it."""

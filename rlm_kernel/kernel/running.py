@@ -36,6 +36,8 @@ class RunningCell:
     deaf: bool = False
     sandbox_lost: SandboxLost | None = None
     interrupted: InterruptReason | None = None
+    told_cut: int = 0
+    """Bytes of output that were left out, as far as that was told."""
     last_call: asyncio.TimerHandle | None = None
     ended: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
@@ -93,6 +95,7 @@ class RunningCell:
     def result(self, lost: tuple[str, ...] | None) -> CellResult:
         """Return the outcome, `lost` being the names that went with the kernel; the outputs are given away."""
         said, status = self.said(), self._status()
+        self.told_cut = self.outputs.cut
         ename, evalue = self._error()
         return CellResult(
             cell=self.cell,
@@ -106,6 +109,11 @@ class RunningCell:
             final=Final(value=said.final.value, source=said.final.source) if said.final and status == "ok" else None,
             lost=lost,
         )
+
+    def late_cut(self) -> int:
+        """Return how many bytes of its output were left out since this was last told."""
+        late, self.told_cut = self.outputs.cut - self.told_cut, self.outputs.cut
+        return late
 
     def _status(self) -> CellStatus:
         if self.interrupted is not None:

@@ -183,6 +183,7 @@ async def open_session(
             max_output_tokens=spec.max_output_tokens,
         ) as bridge:
             yield Session(life, bridge, spec.cell_timeout, ready, sink)
+            life.kernel.record_late_cuts()
     finally:
         life.end()
 

@@ -247,6 +247,24 @@ async def test_unusable_outputs_are_counted_as_cut() -> None:
         assert result.cut > 0
 
 
+async def test_what_is_cut_after_a_cell_is_told_once() -> None:
+    """Output of an ended cell that is left out, by the relay or by the host, is told at the next cell's end."""
+    async with started() as (guest, client, events):
+        task, first = await begin(guest, client)
+        await guest.say(Channel.CONTROL, {"type": "cut", "cell_msg_id": first, "bytes": 7, "messages": 1})
+        assert (await finish(guest, task, first)).cut == 7
+        await guest.say(Channel.CONTROL, {"type": "cut", "cell_msg_id": first, "bytes": 500, "messages": 2})
+        await guest.jupyter(Channel.IOPUB, "stream", first, name="stdout", text=5)
+        for _ in range(2):
+            task, parent = await begin(guest, client)
+            assert (await finish(guest, task, parent)).cut == 0
+        client.record_late_cuts()
+        (late,) = events.of(CellOutput)
+        assert (late.cell, late.late) == (1, True)
+        cut = int(str(late.output["text"]).split()[1])
+        assert cut > 500
+
+
 async def test_a_flood_is_cut_at_the_host() -> None:
     """A guest that cuts nothing can't fill the host: output over the limit is counted and left out."""
     async with started() as (guest, client, _):
