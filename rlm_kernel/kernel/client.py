@@ -36,7 +36,7 @@ from rlm_kernel.stream import Endpoint
 from rlm_kernel.types import JSON
 
 MAX_SILENT = 2
-"""Cells in a row that end without a reply, after which the kernel counts as broken; an interrupt may cost one reply."""
+"""Cells that end by themselves without a reply, and none with one between them, until a kernel counts as broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +128,10 @@ class KernelClient:
             else:
                 self._endpoint.send(Channel.SHELL, request)
                 await wait_for_end(self._endpoint, running, self._sink, time_limit, stop)
-                self._silent = 0 if running.reply is not None else self._silent + 1
+                if running.reply is not None:
+                    self._silent = 0
+                elif running.interrupted is None:  # an interrupt may cost a reply
+                    self._silent += 1
                 if not running.ended.done() or self._silent == MAX_SILENT:
                     running.deaf = True
         finally:

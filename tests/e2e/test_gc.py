@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def test_a_killed_build_of_the_image_is_swept(
         assert [left["kind"] for left in leftovers_in(program, cache)] == ["unfinished file"]
         assert list(cache.glob(".part-*")) == []
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # what it had started
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it had started
         while not group_is_gone(process.pid):
             time.sleep(0.02)
 
