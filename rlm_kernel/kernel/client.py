@@ -36,7 +36,7 @@ from rlm_kernel.stream import Endpoint
 from rlm_kernel.types import JSON
 
 MAX_SILENT = 2
-"""Cells that end by themselves without a reply, and none with one between them, until a kernel counts as broken."""
+"""Cells that end without a reply, but for those that were stopped, until a kernel counts as broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,7 @@ class KernelClient:
                 await wait_for_end(self._endpoint, running, self._sink, time_limit, stop)
                 if running.reply is not None:
                     self._silent = 0
-                elif running.interrupted is None:  # an interrupt may cost a reply
+                elif running.interrupted in (None, "timed_out"):  # a stop as the cell begins may cost a reply
                     self._silent += 1
                 if not running.ended.done() or self._silent == MAX_SILENT:
                     running.deaf = True
