@@ -152,7 +152,7 @@ class Settings:
     max_parallel_subcalls: Annotated[
         int, Setting("Sub-calls in flight at once.", "N", _whole, least=1, most=10_000)
     ] = 50
-    max_output_tokens: Annotated[
+    max_reply_tokens: Annotated[
         int | None, Setting("Tokens that one reply may have.", "N", _whole, least=1, optional=True)
     ] = None
     memory: Annotated[int, Setting("Memory of the container.", "SIZE", parse_size, least=LEAST_MEMORY)] = 2**30

@@ -184,13 +184,13 @@ class RLM:
             models={None: run.models.sub, run.models.sub.name: run.models.sub},
             cell_timeout=settings.cell_timeout,
             parallel_subcalls=settings.max_parallel_subcalls,
-            max_output_tokens=settings.max_output_tokens,
+            max_reply_tokens=settings.max_reply_tokens,
             rebuild=settings.rebuild,
         )
         limits = ControllerLimits(
             max_turns=settings.max_turns,
             shown_characters=settings.shown_output,
-            max_output_tokens=settings.max_output_tokens,
+            max_reply_tokens=settings.max_reply_tokens,
             cell_seconds=settings.cell_timeout,
         )
         deadline = asyncio.timeout(settings.run_timeout)

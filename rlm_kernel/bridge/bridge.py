@@ -73,13 +73,13 @@ class Bridge:
         sink: EventSink,
         *,
         parallel: int,
-        max_output_tokens: int | None = None,
+        max_reply_tokens: int | None = None,
     ) -> None:
         self._parallel = asyncio.Semaphore(parallel)
         self._endpoint = endpoint
         self._models = self._offered = models
         self._sink = sink
-        self._max_output_tokens = max_output_tokens
+        self._max_reply_tokens = max_reply_tokens
         self._cell: int | None = None
         self._calls = 0
         self._refused = 0
@@ -163,7 +163,7 @@ class Bridge:
                 model=model.name,
                 prompt=request.prompt,
                 asked=request.model,
-                max_output_tokens=self._max_output_tokens,
+                max_output_tokens=self._max_reply_tokens,
             )
         )
         started = time.monotonic()
@@ -226,7 +226,7 @@ class Bridge:
                 completion = await model.complete(
                     ModelRequest(
                         messages=(Message(role="user", content=request.prompt),),
-                        max_output_tokens=self._max_output_tokens,
+                        max_output_tokens=self._max_reply_tokens,
                         on_retry=on_retry,
                     )
                 )

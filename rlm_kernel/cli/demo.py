@@ -41,7 +41,7 @@ class Verdict:
 
 def demo_settings() -> Settings:
     """Return the settings of the demo; the environment may set anything but the models and their output limit."""
-    return resolve({"model": f"scripted:{SCRIPT}", "sub_model": SUB_MODEL, "max_output_tokens": str(SUB_MODEL_TOKENS)})
+    return resolve({"model": f"scripted:{SCRIPT}", "sub_model": SUB_MODEL, "max_reply_tokens": str(SUB_MODEL_TOKENS)})
 
 
 def write_text(state_dir: Path) -> Path:

@@ -54,7 +54,7 @@ class Controller:
         Raise `NoAnswer` if even a last request for the best answer so far gives none, a `ModelError` if the model
         fails, a `SandboxError` if the container is lost. Cancelling leaves nothing behind.
         """
-        talk = _Conversation(self._model, self._sink, self._limits.max_output_tokens)
+        talk = _Conversation(self._model, self._sink, self._limits.max_reply_tokens)
         talk.messages += prompt.opening(question, context, self._limits)
         idle = empty = turn = 0
         reason = f"All {self._limits.max_turns} turns are used."
@@ -135,11 +135,11 @@ class Controller:
 class _Conversation:
     """The append-only message list and its recorded requests."""
 
-    def __init__(self, model: Model, sink: EventSink, max_output_tokens: int | None) -> None:
+    def __init__(self, model: Model, sink: EventSink, max_reply_tokens: int | None) -> None:
         self.messages: list[Message] = []
         self._model = model
         self._sink = sink
-        self._max_output_tokens = max_output_tokens
+        self._max_reply_tokens = max_reply_tokens
         self._recorded = 0
         self._calls = 0
 
@@ -159,7 +159,7 @@ class _Conversation:
                 model=self._model.name,
                 history=self._recorded,
                 messages=self.messages[self._recorded :],
-                max_output_tokens=self._max_output_tokens,
+                max_output_tokens=self._max_reply_tokens,
             )
         )
         self._recorded = len(self.messages)
@@ -177,7 +177,7 @@ class _Conversation:
             )
 
         request = ModelRequest(
-            messages=tuple(self.messages), max_output_tokens=self._max_output_tokens, on_retry=retried
+            messages=tuple(self.messages), max_output_tokens=self._max_reply_tokens, on_retry=retried
         )
         start = time.perf_counter()
         try:

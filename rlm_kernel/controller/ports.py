@@ -47,7 +47,7 @@ class ControllerLimits:
     max_turns: int = 30
     max_idle_replies: int = 3
     shown_characters: int = 8_000
-    max_output_tokens: int | None = None
+    max_reply_tokens: int | None = None
     cell_seconds: float = 600.0
 
     def __post_init__(self) -> None:

@@ -41,7 +41,7 @@ class SessionSpec:
     models: Mapping[str | None, Model]
     cell_timeout: float
     parallel_subcalls: int = 50
-    max_output_tokens: int | None = None
+    max_reply_tokens: int | None = None
     rebuild: bool = False
 
 
@@ -180,7 +180,7 @@ async def open_session(
             spec.models,
             sink,
             parallel=spec.parallel_subcalls,
-            max_output_tokens=spec.max_output_tokens,
+            max_reply_tokens=spec.max_reply_tokens,
         ) as bridge:
             yield Session(life, bridge, spec.cell_timeout, ready, sink)
             life.kernel.record_late_cuts()

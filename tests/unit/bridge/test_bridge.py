@@ -36,7 +36,7 @@ async def bridged(
     """Yield a guest whose sub-calls `model` answers while cell 1 runs."""
     async with (
         guest_and_endpoint() as (guest, endpoint),
-        Bridge(endpoint, {None: model, **(more or {})}, sink, parallel=50, max_output_tokens=100) as bridge,
+        Bridge(endpoint, {None: model, **(more or {})}, sink, parallel=50, max_reply_tokens=100) as bridge,
     ):
         with bridge.open_for(1):
             yield guest, bridge, endpoint

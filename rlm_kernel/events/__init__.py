@@ -1,0 +1,67 @@
+"""Everything that happens in a run, as typed events; the recording, the progress display and exports read these.
+
+The schema's version is `SCHEMA_VERSION`. A line of a recording is one `Record` as JSON; `docs/recording.md` describes
+it for readers. A new event, or a field with a default, keeps the version; any other change raises it.
+"""
+
+from rlm_kernel.events.base import Event
+from rlm_kernel.events.calls import (
+    ModelFailed,
+    ModelReplied,
+    ModelRequested,
+    ModelRetried,
+    SubcallFailed,
+    SubcallRefused,
+    SubcallReplied,
+    SubcallRequested,
+    TurnStarted,
+)
+from rlm_kernel.events.cells import (
+    CellFinished,
+    CellInterrupted,
+    CellOutput,
+    CellOutputCleared,
+    CellStarted,
+    CellStatus,
+    InterruptReason,
+    InterruptStep,
+)
+from rlm_kernel.events.record import SCHEMA_VERSION, AnyEvent, EventSink, Record
+from rlm_kernel.events.run import AnswerGiven, AnswerSource, ContextStored, Notice, RunFinished, RunStarted, RunStatus
+from rlm_kernel.events.sandbox import KernelLost, KernelReady, KernelRebuilt, SandboxStarted
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "AnswerGiven",
+    "AnswerSource",
+    "AnyEvent",
+    "CellFinished",
+    "CellInterrupted",
+    "CellOutput",
+    "CellOutputCleared",
+    "CellStarted",
+    "CellStatus",
+    "ContextStored",
+    "Event",
+    "EventSink",
+    "InterruptReason",
+    "InterruptStep",
+    "KernelLost",
+    "KernelReady",
+    "KernelRebuilt",
+    "ModelFailed",
+    "ModelReplied",
+    "ModelRequested",
+    "ModelRetried",
+    "Notice",
+    "Record",
+    "RunFinished",
+    "RunStarted",
+    "RunStatus",
+    "SandboxStarted",
+    "SubcallFailed",
+    "SubcallRefused",
+    "SubcallReplied",
+    "SubcallRequested",
+    "TurnStarted",
+]

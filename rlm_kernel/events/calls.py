@@ -1,0 +1,113 @@
+"""Events of turns and of calls of models: the root model's, and the sub-calls of cells."""
+
+from __future__ import annotations
+
+from rlm_kernel.events.base import Event
+from rlm_kernel.types import Message, Usage
+
+
+class TurnStarted(Event, frozen=True, kw_only=True):
+    """The controller begins a turn, counted from 1."""
+
+    turn: int
+
+
+class ModelRequested(Event, frozen=True, kw_only=True):
+    """A request to the root model. `messages` are those added since the conversation's last request.
+
+    The conversation is append-only: the whole request is every earlier message up to `history`, then these.
+    """
+
+    call: str
+    model: str
+    history: int
+    messages: list[Message]
+    max_output_tokens: int | None = None
+
+
+class ModelReplied(Event, frozen=True, kw_only=True):
+    """The root model's reply. `seconds` counts from the request, waits and retries included."""
+
+    call: str
+    text: str
+    finish_reason: str
+    usage: Usage
+    seconds: float
+    attempts: int
+    served_by: str
+    reply_id: str | None = None
+
+
+class ModelFailed(Event, frozen=True, kw_only=True):
+    """The root model gave no reply. `usage` is what the last attempt is known to have cost."""
+
+    call: str
+    error: str
+    message: str
+    seconds: float
+    usage: Usage | None = None
+
+
+class ModelRetried(Event, frozen=True, kw_only=True):
+    """An attempt of a root call or a sub-call failed and another one follows after `wait` seconds.
+
+    `usage` is what the attempt is known to have cost; the final reply's usage does not include it.
+    """
+
+    call: str
+    attempt: int
+    error: str
+    message: str
+    wait: float
+    usage: Usage | None = None
+
+
+class SubcallRequested(Event, frozen=True, kw_only=True):
+    """A cell asked a sub-model and the host took the call. `asked` is the model the cell named, None if it did not."""
+
+    call: str
+    cell: int
+    model: str
+    prompt: str
+    asked: str | None = None
+    max_output_tokens: int | None = None
+
+
+class SubcallReplied(Event, frozen=True, kw_only=True):
+    """A sub-call's answer; the fields are those of `ModelReplied`."""
+
+    call: str
+    text: str
+    finish_reason: str
+    usage: Usage
+    seconds: float
+    attempts: int
+    served_by: str
+    reply_id: str | None = None
+
+
+class SubcallFailed(Event, frozen=True, kw_only=True):
+    """A sub-call without an answer: `code` and `told` are what the guest was told, `usage` as in `ModelFailed`."""
+
+    call: str
+    code: str
+    error: str
+    message: str
+    seconds: float
+    usage: Usage | None = None
+    told: str = ""
+
+
+class SubcallRefused(Event, frozen=True, kw_only=True):
+    """A sub-call that the host did not take, for example as no cell ran (`cell` None).
+
+    `prompt` is its beginning, `prompt_length` its length in characters. After the first 100 between two cells' ends
+    only a `Notice` counts them.
+    """
+
+    call: str
+    cell: int | None
+    reason: str
+    asked: str | None
+    prompt: str
+    prompt_length: int

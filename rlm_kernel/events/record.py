@@ -1,0 +1,67 @@
+"""All events as one type, the line of a recording, and where events go."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from rlm_kernel.events.calls import (
+    ModelFailed,
+    ModelReplied,
+    ModelRequested,
+    ModelRetried,
+    SubcallFailed,
+    SubcallRefused,
+    SubcallReplied,
+    SubcallRequested,
+    TurnStarted,
+)
+from rlm_kernel.events.cells import CellFinished, CellInterrupted, CellOutput, CellOutputCleared, CellStarted
+from rlm_kernel.events.run import AnswerGiven, ContextStored, Notice, RunFinished, RunStarted
+from rlm_kernel.events.sandbox import KernelLost, KernelReady, KernelRebuilt, SandboxStarted
+
+SCHEMA_VERSION = 1
+
+
+AnyEvent = (
+    RunStarted
+    | ContextStored
+    | SandboxStarted
+    | KernelReady
+    | KernelLost
+    | KernelRebuilt
+    | TurnStarted
+    | ModelRequested
+    | ModelReplied
+    | ModelFailed
+    | ModelRetried
+    | CellStarted
+    | CellOutput
+    | CellOutputCleared
+    | CellInterrupted
+    | CellFinished
+    | SubcallRequested
+    | SubcallReplied
+    | SubcallFailed
+    | SubcallRefused
+    | AnswerGiven
+    | Notice
+    | RunFinished
+)
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a recording: the schema's version, a number that counts from 0, UTC in seconds, the event."""
+
+    v: int
+    seq: int
+    at: float
+    event: AnyEvent
+
+
+class EventSink(Protocol):
+    """Where events go."""
+
+    def emit(self, event: AnyEvent) -> None:
+        """Take `event`; it is durable against a kill of this process when this returns."""

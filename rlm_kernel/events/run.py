@@ -1,0 +1,65 @@
+"""Events of a run as a whole: its beginning, its context, its answer and its end."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from rlm_kernel.events.base import Event
+from rlm_kernel.types import JSON, Usage
+
+RunStatus = Literal["answered", "partial", "failed", "cancelled"]
+AnswerSource = Literal["FINAL", "FINAL_VAR", "answer", "reply", "last_request"]
+
+
+class RunStarted(Event, frozen=True, kw_only=True):
+    """The first event of every run. `settings` holds the resolved configuration, without secrets."""
+
+    run: str
+    question: str
+    model: str
+    sub_model: str
+    package_version: str
+    python_version: str
+    parent_run: str | None = None
+    depth: int = 0
+    settings: dict[str, JSON] = msgspec.field(default_factory=dict)
+
+
+class ContextStored(Event, frozen=True, kw_only=True):
+    """The context is in the content store. `digest` is SHA-256 of its bytes, `size` is in bytes."""
+
+    digest: str
+    kind: Literal["str", "files", "json"]
+    size: int
+    source: str
+    index_digest: str | None = None
+
+
+class AnswerGiven(Event, frozen=True, kw_only=True):
+    """The run has its answer."""
+
+    answer: str
+    source: AnswerSource
+
+
+class Notice(Event, frozen=True, kw_only=True):
+    """Something a person should know that is no failure."""
+
+    message: str
+
+
+class RunFinished(Event, frozen=True, kw_only=True):
+    """The last event of every run that was not killed and whose recording could be written to its end.
+
+    `usage` is per model name, over all attempts. Requests and cells without an end of their own ended with the run.
+    """
+
+    status: RunStatus
+    answer: str | None
+    seconds: float
+    turns: int
+    usage: dict[str, Usage]
+    error: str | None = None
+    message: str | None = None
