@@ -1,0 +1,27 @@
+"""The settings of a run, each resolved in one place: command line, then environment, then default."""
+
+from rlm_kernel.config.container import LEAST_MEMORY, LEAST_UID, MOST_UID, Carrier
+from rlm_kernel.config.models import DEFAULT_MODEL, DEFAULT_SUB_MODEL
+from rlm_kernel.config.resolve import DEBUG_VARIABLE, nearest, resolve
+from rlm_kernel.config.setting import PREFIX, Setting
+from rlm_kernel.config.settings import SETTINGS, Settings
+from rlm_kernel.config.values import parse_duration, parse_flag, parse_size
+
+__all__ = [
+    "DEBUG_VARIABLE",
+    "DEFAULT_MODEL",
+    "DEFAULT_SUB_MODEL",
+    "LEAST_MEMORY",
+    "LEAST_UID",
+    "MOST_UID",
+    "PREFIX",
+    "SETTINGS",
+    "Carrier",
+    "Setting",
+    "Settings",
+    "nearest",
+    "parse_duration",
+    "parse_flag",
+    "parse_size",
+    "resolve",
+]

@@ -1,0 +1,40 @@
+"""The settings of what is kept, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+
+from rlm_kernel.config.setting import Setting
+from rlm_kernel.config.values import parse_path
+
+
+def _default_state_dir() -> Path:
+    return platformdirs.user_state_path("rlm_kernel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceSettings:
+    """What stays after a run, and where."""
+
+    state_dir: Annotated[Path, Setting("Where recordings and contexts are kept.", "FOLDER", parse_path)] = field(
+        default_factory=_default_state_dir
+    )
+
+    @property
+    def contexts_dir(self) -> Path:
+        """The folder of the content store."""
+        return self.state_dir / "contexts"
+
+    @property
+    def sessions_dir(self) -> Path:
+        """The folder that holds a folder for each live session."""
+        return self.state_dir / "sessions"
+
+    @property
+    def runs_dir(self) -> Path:
+        """The folder that holds a folder for each run."""
+        return self.state_dir / "runs"

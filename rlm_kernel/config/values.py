@@ -1,0 +1,57 @@
+"""How a setting's value is read from text; each function raises `ValueError` for what it can't read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_SIZE_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", re.IGNORECASE)
+_DURATION_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that `text` means: `1048576`, `512m`, `2g`, `1.5GiB`; units are powers of 1024."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size such as 512m or 2g")
+    return int(float(match[1]) * _SIZE_UNITS[match[2].lower()])
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that `text` means: `90`, `90s`, `5m`, `1.5h`."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration such as 90, 90s, 5m or 1h")
+    return float(match[1]) * _DURATION_UNITS[match[2].lower()]
+
+
+def parse_whole(text: str) -> int:
+    """Return the whole number that `text` is."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+def parse_number(text: str) -> float:
+    """Return the number that `text` is."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+
+
+def parse_flag(text: str) -> bool:
+    """Return whether `text` says yes: `1`, `true`, `yes`, `on`, or no: `0`, `false`, `no`, `off`."""
+    word = text.strip().lower()
+    if word not in _YES + _NO:
+        raise ValueError(f"{text!r} is neither yes nor no")
+    return word in _YES
+
+
+def parse_path(text: str) -> Path:
+    """Return the path that `text` is, in full."""
+    return Path(text).expanduser().absolute()

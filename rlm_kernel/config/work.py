@@ -1,0 +1,22 @@
+"""The settings of how a session works with its model and its kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from rlm_kernel.config.setting import Setting
+from rlm_kernel.config.values import parse_flag, parse_whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkSettings:
+    """What the root model is shown, and what is done when a kernel is lost."""
+
+    rebuild: Annotated[
+        bool,
+        Setting("Run the finished cells again, with their recorded answers, when a kernel is lost.", "", parse_flag),
+    ] = False
+    shown_output: Annotated[
+        int, Setting("Characters of a cell's output that the root model is shown.", "N", parse_whole, least=500)
+    ] = 8000
