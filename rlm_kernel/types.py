@@ -11,14 +11,49 @@ if TYPE_CHECKING:
 else:
     JSON = Any  # msgspec reads annotations at run time and knows no recursive aliases
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 
-class Message(msgspec.Struct, frozen=True):
-    """One message of a conversation with a model."""
+class Image(msgspec.Struct, frozen=True):
+    """An image; `media_type` is as in `image/png`."""
+
+    media_type: str
+    data: bytes
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function that a model may call; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: dict[str, JSON]
+
+
+class ToolCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A model's call of a tool. `arguments` is JSON as the model wrote it, which may be broken.
+
+    `extra` is what the provider added of its own and wants back with the call.
+    """
+
+    id: str
+    name: str
+    arguments: str
+    extra: dict[str, JSON] | None = None
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message of a conversation with a model.
+
+    `tool_calls` and `reasoning` are an assistant's; `reasoning` is JSON in the provider's own shape that goes back as
+    it came. A message of the role "tool" answers the call `tool_call_id`. `images` are a user's.
+    """
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    reasoning: JSON = None
+    images: tuple[Image, ...] = ()
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

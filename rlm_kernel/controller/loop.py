@@ -198,6 +198,8 @@ class _Conversation:
                 attempts=completion.attempts,
                 served_by=completion.served_by,
                 reply_id=completion.reply_id,
+                tool_calls=list(completion.tool_calls),
+                reasoning=completion.reasoning,
             )
         )
         return completion

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from rlm_kernel.events.base import Event
-from rlm_kernel.types import Message, Usage
+from rlm_kernel.types import JSON, Message, Tool, ToolCall, Usage
 
 
 class TurnStarted(Event, frozen=True, kw_only=True):
@@ -13,9 +15,10 @@ class TurnStarted(Event, frozen=True, kw_only=True):
 
 
 class ModelRequested(Event, frozen=True, kw_only=True):
-    """A request to the root model. `messages` are those added since the conversation's last request.
+    """A request to the root model: the first `history` messages of the request before it, then `messages`.
 
-    The conversation is append-only: the whole request is every earlier message up to `history`, then these.
+    The conversation is append-only, except where it starts anew. `tools` are those offered, `extra` further fields of
+    the provider's own.
     """
 
     call: str
@@ -23,10 +26,15 @@ class ModelRequested(Event, frozen=True, kw_only=True):
     history: int
     messages: list[Message]
     max_output_tokens: int | None = None
+    tools: list[Tool] = msgspec.field(default_factory=list)
+    extra: dict[str, JSON] = msgspec.field(default_factory=dict)
 
 
 class ModelReplied(Event, frozen=True, kw_only=True):
-    """The root model's reply. `seconds` counts from the request, waits and retries included."""
+    """The root model's reply. `seconds` counts from the request, waits and retries included.
+
+    `reasoning` is what the provider wants back with the reply, in its own shape.
+    """
 
     call: str
     text: str
@@ -36,6 +44,8 @@ class ModelReplied(Event, frozen=True, kw_only=True):
     attempts: int
     served_by: str
     reply_id: str | None = None
+    tool_calls: list[ToolCall] = msgspec.field(default_factory=list)
+    reasoning: JSON = None
 
 
 class ModelFailed(Event, frozen=True, kw_only=True):

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from rlm_kernel.types import Message, Usage
+from rlm_kernel.types import JSON, Message, Tool, ToolCall, Usage
 
 OnRetry = Callable[[int, BaseException, float], None]
 """Called before a wait: the failed attempt's number, its error, the wait in seconds."""
+
+
+class TextDelta(NamedTuple):
+    """A piece of a reply as it comes: of its text, its reasoning, or the arguments of a tool call."""
+
+    kind: Literal["text", "reasoning", "arguments"]
+    text: str
+
+
+OnText = Callable[[TextDelta], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
     """One request: the whole conversation, and at most how many tokens to answer with (None: the model's own limit).
 
-    `on_retry` is told of every failed attempt that is followed by another.
+    `extra` are further fields of the provider's own. `on_retry` is told of every failed attempt that is followed by
+    another. With `on_text` the reply is streamed and its pieces are passed on; those before an `on_retry` are void.
     """
 
     messages: tuple[Message, ...]
     max_output_tokens: int | None = None
+    tools: tuple[Tool, ...] = ()
+    extra: Mapping[str, JSON] = field(default_factory=dict)
     on_retry: OnRetry | None = field(default=None, compare=False)
+    on_text: OnText | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """A model's reply. `served_by` is the model that the provider says answered."""
+    """A model's reply: text, or calls of tools, or both. `served_by` is the model that the provider says answered.
+
+    `finish_reason` is in OpenAI's words. `reasoning` is what the provider wants back as part of the reply's message.
+    """
 
     text: str
     finish_reason: str
@@ -34,6 +51,8 @@ class Completion:
     served_by: str
     attempts: int = 1
     reply_id: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: JSON = None
 
 
 class Model(Protocol):

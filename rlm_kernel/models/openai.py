@@ -6,39 +6,11 @@ import asyncio
 
 import aiohttp
 import httpx2
-import msgspec
 import openai
 
+from rlm_kernel.models import openai_wire
 from rlm_kernel.models.model import Completion, ModelRequest
 from rlm_kernel.models.provider import LIMITS, TIMEOUT, Provider
-from rlm_kernel.types import Usage
-
-
-class _Message(msgspec.Struct):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _InputDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_tokens_details: _InputDetails | None = None
-
-
-class _Reply(msgspec.Struct):
-    choices: list[_Choice]
-    id: str | None = None
-    model: str | None = None
-    usage: _Usage | None = None
 
 
 class OpenAIModel:
@@ -67,12 +39,7 @@ class OpenAIModel:
     async def complete(self, request: ModelRequest) -> Completion:
         """Answer one request; see `Model`."""
         provider = self._provider
-        body: dict[str, object] = {
-            "model": provider.model,
-            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-        }
-        if request.max_output_tokens is not None:
-            body[provider.max_tokens_field] = request.max_output_tokens
+        body = openai_wire.body(provider.model, request, provider.max_tokens_field)
         try:
             async with asyncio.timeout(provider.seconds):
                 # `chat.completions.create` takes a third more processor time, for checks that do nothing here.
@@ -83,27 +50,10 @@ class OpenAIModel:
             raise provider.unreachable(error) from None
         except TimeoutError:
             raise provider.late() from None
-        return provider.with_text(self._completion(provider.decoded(response.content, _Reply)))
+        return provider.with_text(
+            openai_wire.completion(provider.decoded(response.content, openai_wire.Reply), provider.model)
+        )
 
     async def aclose(self) -> None:
         """Close the connections; safe to call twice."""
         await self._client.close()
-
-    def _completion(self, reply: _Reply) -> Completion:
-        choice = reply.choices[0] if reply.choices else _Choice(_Message())
-        used = reply.usage or _Usage()
-        details = used.prompt_tokens_details or _InputDetails()
-        refused = choice.message.content is None and choice.message.refusal is not None
-        return Completion(
-            text=choice.message.content or choice.message.refusal or "",
-            finish_reason="refusal" if refused else choice.finish_reason or "unknown",
-            usage=Usage(
-                calls=1,
-                input_tokens=used.prompt_tokens,
-                cached_input_tokens=details.cached_tokens or 0,
-                output_tokens=used.completion_tokens,
-                cost_usd=None,
-            ),
-            served_by=reply.model or self._provider.model,
-            reply_id=reply.id,
-        )

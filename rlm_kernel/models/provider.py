@@ -96,14 +96,18 @@ class Provider:
         try:
             return msgspec.json.decode(body, type=shape)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            start = self._clean(body[:_DETAIL_LIMIT].decode(errors="replace"))
-            raise ModelReplyInvalid(
-                f"{self.name}: {self.host} sent no valid reply ({error}): {start!r}; is this the right address?"
-            ) from None
+            raise self.invalid(body, error) from None
+
+    def invalid(self, body: bytes, error: Exception) -> ModelReplyInvalid:
+        """Return our error for a reply's body that is not what the interface promises."""
+        start = self._clean(body[:_DETAIL_LIMIT].decode(errors="replace"))
+        return ModelReplyInvalid(
+            f"{self.name}: {self.host} sent no valid reply ({error}): {start!r}; is this the right address?"
+        )
 
     def with_text(self, completion: Completion) -> Completion:
-        """Return `completion` if it has text. Raise `ModelReplyInvalid`, or `ModelRejected` where repeating is vain."""
-        if completion.text:
+        """Return `completion` if it says anything; raise `ModelReplyInvalid`, or `ModelRejected` for ever the same."""
+        if completion.text or completion.tool_calls:
             return completion
         if why := _SILENT.get(completion.finish_reason):
             error: ModelError = ModelRejected(f"{self.name}: an empty reply: {why}")
