@@ -31,7 +31,7 @@ from rlm_guest.context import load_context
 taken = []
 for _ in range({ROUNDS}):
     started = time.perf_counter()
-    text = load_context(kind="str", path="{GUEST_SHARED}/context", index_path="", size={{size}})
+    text = load_context(dict(kind="str", path="{GUEST_SHARED}/context", index_path="", size={{size}}))
     taken.append(time.perf_counter() - started)
     del text
 FINAL(taken)

@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from rlm_kernel.assembly import RLM, RunResult
     from rlm_kernel.config import Settings
     from rlm_kernel.errors import RlmKernelError
+    from rlm_kernel.sandbox.given import Contexts
 
-__all__ = ["RLM", "RlmKernelError", "RunResult", "Settings", "__version__"]
+__all__ = ["RLM", "Contexts", "RlmKernelError", "RunResult", "Settings", "__version__"]
 
 _HOMES = {
+    "Contexts": "rlm_kernel.sandbox.given",
     "RLM": "rlm_kernel.assembly",
     "RunResult": "rlm_kernel.assembly",
     "Settings": "rlm_kernel.config",

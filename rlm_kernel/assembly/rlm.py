@@ -8,26 +8,24 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
+from rlm_kernel.assembly.contexts import Context, store_context, summary
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.assembly.sweeping import sweep_once
 from rlm_kernel.assembly.thread import LoopThread
 from rlm_kernel.config import Settings, resolve
-from rlm_kernel.controller import ContextSummary, Controller, ControllerLimits, Outcome
+from rlm_kernel.controller import Controller, ControllerLimits, Outcome
 from rlm_kernel.errors import BudgetExceeded, EmptyQuestion
-from rlm_kernel.events import EventSink, KernelReady, RunStatus
+from rlm_kernel.events import EventSink, RunStatus
 from rlm_kernel.recording import RecordingLog, Tee, new_run_id
-from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
+from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.docker import DockerRuntime
 from rlm_kernel.sandbox.image import image_tag
 from rlm_kernel.sandbox.spec import SandboxSpec
-from rlm_kernel.session import SessionSpec, SlotPool, check_fits, open_session
-from rlm_kernel.types import JSON, Usage
-
-Context = StoredContext | Path | JSON
-"""What a context may be: a stored one, a file's or folder's path, a text, or a JSON value."""
+from rlm_kernel.session import SessionSpec, SlotPool, open_session
+from rlm_kernel.types import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,14 +142,12 @@ class RLM:
             raise EmptyQuestion("the question is empty: say what you want to know about the context")
         async with AsyncExitStack() as stack:
             models = await stack.enter_async_context(Models.open(self.settings))
-            if not isinstance(context, StoredContext):
-                context = await self._store.put(context, max_bytes=self.settings.memory)
-            check_fits(context, self.settings.memory)
+            stored = await store_context(self._store, context, self.settings.memory)
             slots = await self._slots(stack)
             run_id = new_run_id()
             with RecordingLog(self.settings.state_dir, run_id) as log:
                 sink: EventSink = Tee(log, self._on_event) if self._on_event else log
-                run = Run(run_id, sink, models, context, started)
+                run = Run(run_id, sink, models, stored, started)
                 outcome = await run.record(self._answer(run, slots, question), question, self.settings)
             self._end(stack.pop_all())
             return RunResult(
@@ -198,7 +194,7 @@ class RLM:
             async with deadline, open_session(slots, self._store, spec, run) as session:
                 sweep_once(settings)
                 controller = Controller(run.models.root, session, run, limits)
-                return await controller.answer(question, _summary(run.context, session.ready))
+                return await controller.answer(question, summary(run.context, session.ready))
         except TimeoutError as error:
             if not deadline.expired():
                 raise
@@ -230,18 +226,4 @@ def sandbox_spec(settings: Settings) -> SandboxSpec:
         first_uid=settings.uid_first,
         last_uid=settings.uid_last,
         carrier=settings.carrier,
-    )
-
-
-def _summary(context: StoredContext, ready: KernelReady) -> ContextSummary:
-    unit: Literal["characters", "files", "items"] = (
-        "characters" if ready.context_type == "str" else "files" if context.kind == "files" else "items"
-    )
-    return ContextSummary(
-        type_name="dict[str, str]" if context.kind == "files" else ready.context_type,
-        length=ready.context_length,
-        unit=unit,
-        total_chars=context.chars,
-        preview=context.preview,
-        names=context.names,
     )

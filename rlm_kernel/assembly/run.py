@@ -10,21 +10,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from rlm_kernel.assembly.contexts import context_events
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.config import Settings
 from rlm_kernel.controller import Outcome
 from rlm_kernel.errors import RecordingError, StorageError
 from rlm_kernel.events import (
     AnyEvent,
-    ContextStored,
     EventSink,
-    Notice,
     RunFinished,
     RunStarted,
     RunStatus,
     TurnStarted,
 )
-from rlm_kernel.sandbox.contexts import StoredContext
+from rlm_kernel.sandbox.stored import Stored
 from rlm_kernel.version import __version__
 
 
@@ -35,7 +34,7 @@ class Run:
     id: str
     sink: EventSink
     models: Models
-    context: StoredContext
+    context: Stored
     started: float
     turns: int = 0
 
@@ -73,17 +72,8 @@ class Run:
                 settings=settings.as_json(),
             )
         )
-        self.emit(
-            ContextStored(
-                digest=self.context.digest,
-                kind=self.context.kind,
-                size=self.context.size,
-                source=self.context.source,
-                index_digest=self.context.index_digest,
-            )
-        )
-        for note in self.context.notes:
-            self.emit(Notice(message=note))
+        for event in context_events(self.context):
+            self.emit(event)
 
     def _finish(self, status: RunStatus, answer: str | None, error: Exception | None = None) -> None:
         self.emit(

@@ -6,13 +6,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from rlm_kernel import __version__
 from rlm_kernel.cli import checks, exits
+from rlm_kernel.cli.contexts import store_sources
 from rlm_kernel.cli.demo import QUESTION, demo_settings, judge, next_steps, write_text
 from rlm_kernel.cli.gc import gc
 from rlm_kernel.cli.options import Output, chosen_output, output_options, settings_options
@@ -23,7 +23,6 @@ from rlm_kernel.errors import EmptyQuestion
 
 if TYPE_CHECKING:
     from rlm_kernel.assembly import RunResult
-    from rlm_kernel.sandbox.contexts import StoredContext
 
 STATUSES = "\b\nExit statuses:\n" + "\n".join(f"  {status:>3}  {text}" for status, text in exits.statuses().items())
 
@@ -36,13 +35,20 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("question")
-@click.option("-c", "--context", "source", metavar="PATH", help="A file, a folder, or - for standard input.")
+@click.option(
+    "-c",
+    "--context",
+    "sources",
+    metavar="[NAME=]PATH",
+    multiple=True,
+    help="A file, a folder, or - for standard input; again with a name for each of several.",
+)
 @click.option("--skip-binary", is_flag=True, help="Leave out a folder's files that are not text.")
 @output_options
 @settings_options
 def run(
     question: str,
-    source: str | None,
+    sources: tuple[str, ...],
     *,
     skip_binary: bool,
     quiet: bool,
@@ -55,18 +61,20 @@ def run(
     settings = resolve(options)
     if not question.strip():
         raise EmptyQuestion("the question is empty; put it in quotes after the options")
-    if source is None and sys.stdin.isatty():
+    if not sources and sys.stdin.isatty():
         raise click.UsageError("there is no context: give --context PATH, or pipe it in")
-    result = answer(question, source or "-", settings, output, skip_binary=skip_binary)
+    result = answer(question, sources or ("-",), settings, output, skip_binary=skip_binary)
     return exits.PARTIAL if result.status == "partial" else 0
 
 
-def answer(question: str, source: str, settings: Settings, output: Output, *, skip_binary: bool = False) -> RunResult:
-    """Store the context at `source`, run one session over it with its progress shown, and write the result."""
+def answer(
+    question: str, sources: Sequence[str], settings: Settings, output: Output, *, skip_binary: bool = False
+) -> RunResult:
+    """Store the contexts that `sources` name, run one session with its progress shown, and write the result."""
     from rlm_kernel.assembly import RLM  # noqa: PLC0415 - its imports take too long for `--help`
 
     asyncio.run(_check_models(settings))
-    stored = _stored(source, settings, skip_binary=skip_binary)
+    stored = store_sources(sources, settings, skip_binary=skip_binary)
     progress = output.progress()
     with RLM(settings=settings, on_event=progress) as rlm:
         with progress:
@@ -81,15 +89,6 @@ async def _check_models(settings: Settings) -> None:
 
     async with Models.open(settings):
         pass
-
-
-def _stored(source: str, settings: Settings, *, skip_binary: bool) -> StoredContext:
-    from rlm_kernel.sandbox.contexts import ContextStore  # noqa: PLC0415 - as above
-
-    store = ContextStore(settings.contexts_dir)
-    if source == "-":
-        return store.put_stream(sys.stdin.buffer, max_bytes=settings.memory)
-    return store.put_path(Path(source), skip_binary=skip_binary, max_bytes=settings.memory)
 
 
 def write(result: RunResult, output: Output) -> None:
@@ -111,7 +110,7 @@ def run_demo(*, quiet: bool, as_json: bool, verbose: bool) -> int:
     text = write_text(settings.state_dir)
     output.say(f"The text: {text.stat().st_size / 1e6:.1f} MB of Python's standard library, in {text}")
     output.say(f"The question: {QUESTION}")
-    result = answer(QUESTION, str(text), settings, output)
+    result = answer(QUESTION, [str(text)], settings, output)
     verdict = judge(result, text)
     output.say("\n".join([verdict.text, *next_steps(text, os.environ)]))
     return 0 if verdict.right else exits.DEMO_WRONG

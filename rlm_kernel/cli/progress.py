@@ -106,7 +106,8 @@ class Progress:
 
     @_show.register
     def _(self, event: ev.ContextStored) -> None:
-        self._line(f"context: {one_line(event.source)}, {size(event.size)}")
+        name = "" if event.name == "context" else f" {one_line(event.name)}"
+        self._line(f"context{name}: {one_line(event.source)}, {size(event.size)}")
 
     @_show.register
     def _(self, event: ev.SandboxStarted) -> None:

@@ -25,15 +25,17 @@ class ContextSummary:
     """What the model is told of its context before the first cell.
 
     `length` is the variable's `len()`, counted in `unit`; `preview` is the beginning of the text, a few hundred
-    characters; `names` are a folder's first file names.
+    characters; `names` are a folder's first file names. `name` is the variable's, `parts` are several contexts by name.
     """
 
     type_name: str
     length: int
-    unit: Literal["characters", "files", "items"]
+    unit: Literal["characters", "files", "items", "contexts"]
     total_chars: int
     preview: str
     names: tuple[str, ...] = ()
+    name: str = "context"
+    parts: tuple[ContextSummary, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

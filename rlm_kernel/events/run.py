@@ -28,13 +28,14 @@ class RunStarted(Event, frozen=True, kw_only=True):
 
 
 class ContextStored(Event, frozen=True, kw_only=True):
-    """The context is in the content store. `digest` is SHA-256 of its bytes, `size` is in bytes."""
+    """A context is in the content store. `digest` is SHA-256 of its bytes, `size` is in bytes, `name` is a variable."""
 
     digest: str
     kind: Literal["str", "files", "json"]
     size: int
     source: str
     index_digest: str | None = None
+    name: str = "context"
 
 
 class AnswerGiven(Event, frozen=True, kw_only=True):

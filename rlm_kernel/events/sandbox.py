@@ -31,13 +31,15 @@ class KernelReady(Event, frozen=True, kw_only=True):
     """The kernel answers and `context` is bound; generation 1 is the first, each restart adds one.
 
     `context_type` is the guest's word for the variable's type, `context_length` its `len()`. `emptied`: the files that
-    cells had written were removed, as the kernel needed their room.
+    cells had written were removed, as the kernel needed their room. `contexts` has type and length of each variable by
+    name, where there are several.
     """
 
     generation: int
     context_type: str
     context_length: int
     emptied: bool = False
+    contexts: dict[str, tuple[str, int]] = msgspec.field(default_factory=dict)
 
 
 class KernelLost(Event, frozen=True, kw_only=True):

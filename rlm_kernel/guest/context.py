@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 
-def load_context(*, kind: str, path: str, index_path: str, size: int) -> Any:
-    """Return the context's value.
+def load_context(bind: dict[str, Any]) -> Any:
+    """Return a context's value: `bind` has its `kind`, `size`, `path` and `index_path`.
 
     Raise `OSError` for files that can't be read, `ValueError`, `KeyError` or `TypeError` for what is not as announced.
     """
+    kind, path, size, index_path = bind["kind"], bind["path"], bind["size"], bind["index_path"]
     found = Path(path).stat().st_size
     if found != size:
         raise ValueError(f"{path} has {found} bytes, not {size}")

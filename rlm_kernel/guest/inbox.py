@@ -1,5 +1,6 @@
-"""A context that arrives over the stream, written to the container's own tmpfs."""
+"""Contexts that arrive over the stream, written to the container's own tmpfs."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from . import places
@@ -7,11 +8,12 @@ from .wire import WireError
 
 
 class ContextInbox:
-    """Takes the blob's bytes, then the index's; `error` says why they could not be kept."""
+    """Takes the bytes of each context's blob and index in order; `error` says why they could not be kept."""
 
-    def __init__(self, size: int, index_size: int) -> None:
+    def __init__(self, files: Iterable[tuple[str, int]]) -> None:
+        """Expect `files`, each by its name and its size in bytes."""
         self.error: str | None = None
-        self._rest = [(places.CONTEXT_NAME, size), (places.INDEX_NAME, index_size)]
+        self._rest = list(files)
         for name, _ in self._rest:
             self._write(name, b"", "wb")
         self._skip_full()

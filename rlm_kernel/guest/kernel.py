@@ -48,15 +48,17 @@ class Guest:
         from .context import load_context  # noqa: PLC0415  loads while IPython does
 
         try:
-            context = load_context(
-                kind=bind["kind"], path=bind["path"], index_path=bind["index_path"], size=bind["size"]
-            )
+            contexts = {context["name"]: load_context(context) for context in bind["contexts"]}
         except _LOAD_ERRORS as error:
             self.tell("bind_failed", message=f"the context can't be loaded: {error!r}"[:2000])
             return
-        self.variables["context"] = context
-        length = len(context) if hasattr(context, "__len__") else 0
-        self.tell("bound", context_type=type(context).__name__, context_length=length)
+        names.bind(contexts)
+        kind, length = _measure(self.variables["context"])
+        self.tell("bound", context_type=kind, context_length=length, contexts=[*map(_measure, contexts.values())])
+
+
+def _measure(value: Any) -> tuple[str, int]:
+    return type(value).__name__, len(value) if hasattr(value, "__len__") else 0
 
 
 def main() -> None:

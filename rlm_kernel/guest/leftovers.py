@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from . import places
@@ -18,12 +18,12 @@ BATCH = 1000
 IPC_RMID = 0
 
 
-def clear(context_size: int) -> bool:
+def clear(context_size: int, keep: Container[str]) -> bool:
     """Make room for the next kernel, every other process being dead; return whether that cost the files in /tmp.
 
-    They stay where the kernel and its context have room without that.
+    They stay where the kernel and its context have room without that. The files to `keep` are the context's.
     """
-    empty(places.PRIVATE, keep=(places.CONTEXT_NAME, places.INDEX_NAME))
+    empty(places.PRIVATE, keep)
     if places.SHM is not None:
         empty(places.SHM)
         _remove_system_v()
@@ -33,7 +33,7 @@ def clear(context_size: int) -> bool:
     return empty(places.TMP) > 0
 
 
-def empty(folder: str, keep: tuple[str, ...] = ()) -> int:
+def empty(folder: str, keep: Container[str] = ()) -> int:
     """Remove all of a folder but the files to keep, however deep it is; return how much could be removed.
 
     Folders within folders are moved up first, so that no path gets long; few names are held at a time, as there may be
@@ -46,7 +46,7 @@ def empty(folder: str, keep: tuple[str, ...] = ()) -> int:
     return removed
 
 
-def _some(folder: str, keep: tuple[str, ...] = ()) -> list["os.DirEntry[str]"]:
+def _some(folder: str, keep: Container[str] = ()) -> list["os.DirEntry[str]"]:
     with os.scandir(folder) as entries:
         return list(itertools.islice((entry for entry in entries if entry.name not in keep), BATCH))
 

@@ -62,6 +62,7 @@ class Relay:
         self._process = process
         self._kernel: KernelSockets | None = KernelSockets(self._zmq, process)
         self._bind: dict[str, Any] | None = None
+        self._context_files: dict[str, int] = {}
         self._inbox: ContextInbox | None = None
         self._meter = OutputMeter()
         self._held_of_host: deque[Message] = deque()
@@ -144,7 +145,7 @@ class Relay:
     def _control(self, message: dict[str, Any]) -> None:
         match message["type"]:
             case "bind" if self._bind is None:
-                self._take_bind(message["context"])
+                self._take_bind(message)
             case "interrupt":
                 if self._kernel:
                     self._process.interrupt()
@@ -156,18 +157,18 @@ class Relay:
             case other:
                 raise WireError(f"an unexpected control message {other!r}")
 
-    def _take_bind(self, context: dict[str, Any]) -> None:
-        streamed = context["source"] == "stream"
+    def _take_bind(self, bind: dict[str, Any]) -> None:
+        streamed = bind["source"] == "stream"
         folder = places.PRIVATE if streamed else places.SHARED
-        self._bind = {
-            "type": "bind",
-            "kind": context["kind"],
-            "path": f"{folder}/{places.CONTEXT_NAME}",
-            "size": context["size"],
-            "index_path": f"{folder}/{places.INDEX_NAME}",
-        }
+        files: list[tuple[str, int]] = []
+        for number, context in enumerate(bind["contexts"]):
+            blob, index = places.context_names(number)
+            files += (blob, context["size"]), (index, context["index_size"])
+            context |= {"path": f"{folder}/{blob}", "index_path": f"{folder}/{index}"}
+        self._bind = bind
+        self._context_files = dict(files)
         if streamed:
-            self._inbox = ContextInbox(context["size"], context["index_size"])
+            self._inbox = ContextInbox(files)
         self._pass_bind_on()
 
     def _take_context(self, data: bytes) -> None:
@@ -189,7 +190,7 @@ class Relay:
         """Kill everything but this process and start the next kernel. Raise `OSError` when that can't be had."""
         kill_all(self._process.pid)
         self._drop_kernel()
-        self._emptied = clear(self._bind["size"] if self._bind else 0)
+        self._emptied = clear(sum(self._context_files.values()), self._context_files)
         self._process = KernelProcess(self._process.generation + 1)
         self._kernel = KernelSockets(self._zmq, self._process)
         self._oom_kills = oom_kills()
@@ -233,6 +234,7 @@ class Relay:
                 kernel.bound = {
                     "context_type": str(message["context_type"])[:200],
                     "context_length": int(message["context_length"]),
+                    "contexts": [[str(kind)[:50], int(length)] for kind, length in message["contexts"]],
                 }
             case "bind_failed" if not kernel.ready:
                 self._tell_host("bind_failed", message=str(message["message"])[:2000])

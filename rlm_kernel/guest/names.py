@@ -44,6 +44,13 @@ def attach(subcalls: Subcalls) -> dict[str, Any]:
     return _kernel.variables
 
 
+def bind(contexts: dict[str, Any]) -> None:
+    """Make each context a variable, and `context` a dict of them where they have names of their own."""
+    _kernel.variables.update(contexts)
+    _kernel.variables.setdefault("context", dict(contexts))
+    _kernel.hidden.update(contexts)
+
+
 def hide(names: Iterable[str]) -> None:
     """Leave `names` out of the cells' own variables."""
     _kernel.hidden.update(names)

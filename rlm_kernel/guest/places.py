@@ -12,5 +12,9 @@ SHM, TMP = os.environ.get("RLM_SHM"), os.environ.get("RLM_TMP")
 """The container's other folders in memory, which are emptied where room is needed; elsewhere there are none."""
 
 STREAM_SOCKET = f"{SHARED}/stream"
-CONTEXT_NAME = "context"
-INDEX_NAME = "context.json"
+
+
+def context_names(number: int) -> tuple[str, str]:
+    """Return what the files of the context of that number are called: its blob and its index."""
+    name = f"context{number or ''}"
+    return name, f"{name}.json"

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 from rlm_kernel.errors import GuestProtocolError, KernelFailed, SandboxLost
 from rlm_kernel.events import CellOutput, CellOutputCleared, CellStarted, EventSink, KernelLost, KernelReady
-from rlm_kernel.guest.wire import FRAME_LIMIT, Channel, Message
+from rlm_kernel.guest.wire import Channel, Message
+from rlm_kernel.kernel.binding import Binding
 from rlm_kernel.kernel.ladder import Stop, record, wait_for_end
 from rlm_kernel.kernel.messages import (
     BindFailed,
@@ -39,23 +36,11 @@ MAX_SILENT = 2
 """Cells that end without a reply, but for those that were stopped, until a kernel counts as broken."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoundContext:
-    """What the kernel is to bind as `context`: `size` and `index_size` in bytes.
-
-    With `files` the host streams the blob and then its index; without, the guest finds them in its shared folder.
-    """
-
-    kind: Literal["str", "files", "json"]
-    size: int
-    index_size: int
-    files: tuple[Path, ...] = ()
-
-
 class KernelClient:
     """Drives the kernel at the other end of `endpoint`; one cell at a time."""
 
     _sink: EventSink
+    _binding: Binding
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.warm = asyncio.Event()
@@ -85,22 +70,16 @@ class KernelClient:
         """The latest kernel's number, counted over all sandboxes of the session."""
         return self._kernels_before + self._generation
 
-    async def start(self, context: BoundContext, sink: EventSink, *, kernels_before: int = 0) -> KernelReady:
-        """Bind `context` and wait for the kernel; events go to `sink`. Raise `KernelFailed` or `SandboxLost`."""
+    async def start(self, binding: Binding, sink: EventSink, *, kernels_before: int = 0) -> KernelReady:
+        """Bind the contexts and wait for the kernel; events go to `sink`. Raise `KernelFailed` or `SandboxLost`."""
         self._sink = sink
+        self._binding = binding
         self._kernels_before = kernels_before
         self._start = KernelStart(self._endpoint, FIRST_DEADLINE)
-        self._send_control(
-            "bind",
-            context={
-                "kind": context.kind,
-                "source": "stream" if context.files else "file",
-                "size": context.size,
-                "index_size": context.index_size,
-            },
-        )
-        for path in context.files:
-            await self._send_file(path)
+        self._endpoint.send(Channel.CONTROL, binding.message())
+        for piece in binding.pieces():
+            self._endpoint.send(Channel.CONTEXT, piece)
+            await self._endpoint.sent(Channel.CONTEXT)
         return await self._start.ready()
 
     async def usable(self) -> None:
@@ -212,6 +191,7 @@ class KernelClient:
             context_type=message.context_type,
             context_length=message.context_length,
             emptied=message.emptied,
+            contexts=self._binding.seen(message),
         )
         self.files_lost |= message.emptied
         self._sink.emit(ready)
@@ -277,14 +257,3 @@ class KernelClient:
 
     def _send_control(self, kind: str, **fields: JSON) -> None:
         self._endpoint.send(Channel.CONTROL, control(kind, **fields))
-
-    async def _send_file(self, path: Path) -> None:
-        for chunk in _chunks(path):
-            self._endpoint.send(Channel.CONTEXT, chunk)
-            await self._endpoint.sent(Channel.CONTEXT)
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(FRAME_LIMIT):
-            yield chunk

@@ -131,6 +131,7 @@ class KernelReadyMessage(msgspec.Struct, frozen=True, tag="kernel_ready"):
     context_type: Name
     context_length: Count
     emptied: bool = False
+    contexts: Annotated[list[tuple[Name, Count]], msgspec.Meta(max_length=1000)] = []
 
 
 class KernelWarm(msgspec.Struct, frozen=True, tag="kernel_warm"):

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import io
 import json
 import os
-import shutil
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 import msgspec
 
 from rlm_kernel.errors import ContextBinary, ContextEncoding, ContextError, ContextNotFound, ContextUnreadable
 from rlm_kernel.sandbox.blob import BinaryFound, Blob, NotUtf8
+from rlm_kernel.sandbox.given import Contexts, One
 from rlm_kernel.sandbox.listing import (
     NAMES_SAID,
     Entry,
@@ -31,42 +30,17 @@ from rlm_kernel.sandbox.listing import (
     unreadable,
 )
 from rlm_kernel.sandbox.reading import CHUNK, Bounds, Stop
-from rlm_kernel.storage import private_folder, storing, unfinished_file
+from rlm_kernel.sandbox.stored import Kind, Stored, StoredContext, StoredContexts, link_parts
+from rlm_kernel.storage import private_folder, unfinished_file
 from rlm_kernel.types import JSON
+
+__all__ = ["ContextStore", "StoredContext"]
 
 NAMES_KEPT = 20
 SETTLE_SECONDS = 2.0
 """How long a file must have been left alone before its times tell one content from the next, as git has it."""
 STOP_SECONDS = 10.0
 """How long a cancelled `put` waits for its reader, which stops within a piece unless the disk hangs."""
-
-_UNLINKABLE = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
-
-Kind = Literal["str", "files", "json"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredContext:
-    """A context in the store.
-
-    `size` is in bytes of UTF-8, `chars` in characters, `decoded_size` in bytes of memory that the text takes as Python
-    `str`. `files` counts a folder's files, `names` are the first of them, the file at `index_path` tells where each
-    lies in the blob at `path`. `notes` say in words what was left out.
-    """
-
-    digest: str
-    kind: Kind
-    size: int
-    chars: int
-    decoded_size: int
-    source: str
-    path: Path
-    index_path: Path | None = None
-    index_digest: str | None = None
-    files: int = 0
-    names: tuple[str, ...] = ()
-    preview: str = ""
-    notes: tuple[str, ...] = ()
 
 
 class ContextStore:
@@ -86,13 +60,18 @@ class ContextStore:
         private_folder(root)
         private_folder(self._known)
 
-    async def put(
-        self, context: Path | JSON, *, skip_binary: bool = False, max_bytes: int | None = None
-    ) -> StoredContext:
+    async def put_all(self, contexts: Contexts, *, max_bytes: int | None = None) -> StoredContexts:
+        """Store each of several contexts, one after the other, as `put` does."""
+        parts = [replace(await self.put(context, max_bytes=max_bytes), name=name) for name, context in contexts.items()]
+        return StoredContexts(tuple(parts))
+
+    async def put(self, context: One, *, skip_binary: bool = False, max_bytes: int | None = None) -> StoredContext:
         """Store what is at a path, or a value, in a thread of its own; a pipe is waited for.
 
-        A cancel ends the reading and leaves nothing in the store.
+        A cancel ends the reading and leaves nothing in the store. One that is stored already is returned as it is.
         """
+        if isinstance(context, StoredContext):
+            return context
         stop = Stop()
         if isinstance(context, Path):
             work = partial(self.put_path, context, skip_binary=skip_binary, max_bytes=max_bytes, stop=stop)
@@ -148,16 +127,9 @@ class ContextStore:
                 raise ContextEncoding(f"the context holds half a character: {error.object[error.start]!r}") from None
             return self._commit(blob, "str" if isinstance(value, str) else "json", bounds.source)
 
-    def link_into(self, stored: StoredContext, folder: Path) -> None:
-        """Make the content appear in `folder` as `context`, and a folder's index as `context.json`, mode 0444.
-
-        The files are hard links, or copies where there can be none between the two places. Raise `StorageFull` or
-        `StorageError`.
-        """
-        with storing(folder):
-            if stored.index_path is not None:
-                _link(stored.index_path, folder / "context.json")
-            _link(stored.path, folder / "context")
+    def link_into(self, stored: Stored, folder: Path) -> None:
+        """Do what `link_parts` does."""
+        link_parts(stored, folder)
 
     def _put_stream(self, file: BinaryIO | io.RawIOBase, bounds: Bounds) -> StoredContext:
         with Blob(self._root, bounds.check) as blob:
@@ -297,23 +269,3 @@ class _Reading:
 
 def _not_utf8(source: str, offset: int, hint: str) -> ContextEncoding:
     return ContextEncoding(f"{source} is not UTF-8 from byte {offset} on; {hint}")
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in _UNLINKABLE:
-            raise
-        _copy(source, target)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy under another name first, so that the guest never sees half of it."""
-    part = target.with_name(f".{target.name}.part")
-    try:
-        shutil.copyfile(source, part)
-        part.chmod(0o444)
-        part.rename(target)
-    finally:
-        part.unlink(missing_ok=True)

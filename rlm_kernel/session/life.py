@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from rlm_kernel.events import EventSink, KernelReady, SandboxStarted
-from rlm_kernel.kernel import BoundContext, KernelClient
-from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
+from rlm_kernel.kernel import Binding, BoundContext, KernelClient
+from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.spec import Carrier, Sandbox, SandboxSpec
+from rlm_kernel.sandbox.stored import Stored, StoredContext
 from rlm_kernel.session.pool import SlotPool
 from rlm_kernel.session.slot import Slot
 from rlm_kernel.stream import Endpoint
@@ -15,7 +16,7 @@ class Life:
     """Holds a session's sandbox of the moment."""
 
     def __init__(
-        self, slots: SlotPool, spec: SandboxSpec, store: ContextStore, context: StoredContext, sink: EventSink
+        self, slots: SlotPool, spec: SandboxSpec, store: ContextStore, context: Stored, sink: EventSink
     ) -> None:
         self._slots = slots
         self._spec = spec
@@ -48,8 +49,8 @@ class Life:
         if sandbox.carrier == "socket":
             self._store.link_into(self._context, self._slot.folder)
         self._sink.emit(_started(sandbox))
-        bound = _bound(sandbox.carrier, self._context)
-        return await self.kernel.start(bound, self._sink, kernels_before=kernels_before)
+        binding = _binding(sandbox.carrier, self._context)
+        return await self.kernel.start(binding, self._sink, kernels_before=kernels_before)
 
     def prepare(self) -> None:
         """Let another sandbox start in the background: `begin` is to follow."""
@@ -76,11 +77,15 @@ def _started(sandbox: Sandbox) -> SandboxStarted:
     )
 
 
-def _bound(carrier: Carrier, context: StoredContext) -> BoundContext:
-    files = (context.path, context.index_path) if context.index_path else (context.path,)
+def _binding(carrier: Carrier, stored: Stored) -> Binding:
+    return Binding(tuple(map(_bound, stored.parts)), streamed=carrier == "attach")
+
+
+def _bound(part: StoredContext) -> BoundContext:
     return BoundContext(
-        kind=context.kind,
-        size=context.size,
-        index_size=context.index_path.stat().st_size if context.index_path else 0,
-        files=files if carrier == "attach" else (),
+        kind=part.kind,
+        size=part.size,
+        index_size=part.index_path.stat().st_size if part.index_path else 0,
+        files=(part.path, part.index_path) if part.index_path else (part.path,),
+        name=part.name,
     )

@@ -13,8 +13,9 @@ from rlm_kernel.errors import ContextTooLarge, KernelFailed, SandboxLost
 from rlm_kernel.events import EventSink, InterruptReason, KernelReady, KernelRebuilt, Notice
 from rlm_kernel.kernel import CellResult, Stop
 from rlm_kernel.models.model import Model
-from rlm_kernel.sandbox.contexts import ContextStore, StoredContext
+from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.spec import SandboxSpec
+from rlm_kernel.sandbox.stored import Stored
 from rlm_kernel.session.journal import Journal, JournalCell, JournalingSink
 from rlm_kernel.session.life import Life
 from rlm_kernel.session.pool import SlotPool
@@ -37,7 +38,7 @@ class SessionSpec:
     """
 
     sandbox: SandboxSpec
-    context: StoredContext
+    context: Stored
     models: Mapping[str | None, Model]
     cell_timeout: float
     parallel_subcalls: int = 50
@@ -188,12 +189,13 @@ async def open_session(
         life.end()
 
 
-def check_fits(context: StoredContext, memory: int) -> None:
-    """Raise `ContextTooLarge` for a context whose Python value would not fit into a sandbox of `memory` bytes."""
-    copies = 2 if context.kind == "json" else 1
-    needed = KERNEL_MEMORY + copies * context.decoded_size + context.size
+def check_fits(context: Stored, memory: int) -> None:
+    """Raise `ContextTooLarge` for contexts that as Python values would not fit into a sandbox's `memory` bytes."""
+    values = sum(part.decoded_size for part in context.parts)
+    copies = sum((2 if part.kind == "json" else 1) * part.decoded_size for part in context.parts)
+    needed = KERNEL_MEMORY + copies + sum(part.size for part in context.parts)
     if needed > memory:
         raise ContextTooLarge(
-            f"the context takes {context.decoded_size / MIB:.0f} MiB as a Python value, and the session's memory "
+            f"the context takes {values / MIB:.0f} MiB as a Python value, and the session's memory "
             f"of {memory / MIB:.0f} MiB is too small for it: allow {needed / MIB + 64:.0f} MiB or more with --memory"
         )

@@ -14,7 +14,7 @@ from rlm_kernel.bridge import Bridge
 from rlm_kernel.errors import RlmKernelError
 from rlm_kernel.events import AnyEvent
 from rlm_kernel.guest.wire import CREDIT, FLAG_CREDIT, FRAME_LIMIT, HEADER, LIMITS, Channel, Wire, WireError
-from rlm_kernel.kernel import BoundContext, CellResult, KernelClient
+from rlm_kernel.kernel import Binding, BoundContext, CellResult, KernelClient
 from rlm_kernel.models.model import Completion, ModelRequest
 from rlm_kernel.recording.log import _encodable
 from rlm_kernel.types import Usage
@@ -166,7 +166,9 @@ async def one_session(sent: list[tuple[Channel, bytes]]) -> CellResult | RlmKern
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
     async with guest_and_endpoint() as (guest, endpoint):
         client = KernelClient(endpoint)
-        starting = asyncio.ensure_future(client.start(BoundContext(kind="str", size=7, index_size=0), Encoded()))
+        starting = asyncio.ensure_future(
+            client.start(Binding((BoundContext(kind="str", size=7, index_size=0),)), Encoded())
+        )
         await guest.next(Channel.CONTROL)
         await guest.say(Channel.CONTROL, control[0])
         await starting

@@ -14,6 +14,7 @@ import docker
 import docker.errors
 import pytest
 
+from rlm_kernel.assembly.contexts import Context, store_context
 from rlm_kernel.models.model import Model
 from rlm_kernel.sandbox.container import LABEL
 from rlm_kernel.sandbox.contexts import ContextStore
@@ -23,7 +24,6 @@ from rlm_kernel.sandbox.image import ensure_image
 from rlm_kernel.sandbox.owner import owner
 from rlm_kernel.sandbox.spec import Carrier, SandboxSpec
 from rlm_kernel.session import Session, SessionSpec, SlotPool, open_session
-from rlm_kernel.types import JSON
 from tests.support.fakes import FakeModel
 from tests.support.sinks import Events
 
@@ -35,7 +35,7 @@ class OpenSession(Protocol):
 
     def __call__(
         self,
-        context: JSON | Path = "context",
+        context: Context = "context",
         *,
         models: Mapping[str | None, Model] | None = None,
         cell_timeout: float = 60,
@@ -103,7 +103,7 @@ def open_test_session(runtime: DockerRuntime, sandbox_spec: SandboxSpec, events:
 
     @asynccontextmanager
     async def open_one(
-        context: JSON | Path = "context",
+        context: Context = "context",
         *,
         models: Mapping[str | None, Model] | None = None,
         cell_timeout: float = 60,
@@ -113,7 +113,7 @@ def open_test_session(runtime: DockerRuntime, sandbox_spec: SandboxSpec, events:
     ) -> AsyncIterator[Session]:
         spec = SessionSpec(
             sandbox=replace(sandbox_spec, **limits),
-            context=store.put_path(context) if isinstance(context, Path) else store.put_value(context),
+            context=await store_context(store, context, sandbox_spec.memory),
             models=models or {None: FakeModel([])},
             cell_timeout=cell_timeout,
             rebuild=rebuild,

@@ -42,6 +42,23 @@ def script(tmp_path: Path) -> str:
         (["--context", "{text}", "--memory", "lots", "why?"], 2, "--memory: 'lots' is not a size"),
         (["--context", "{text}", "--quiet", "--verbose", "why?"], 2, "--verbose can't go with"),
         (["--context", "{text}x", "--model", "{script}", "why?"], 11, "did you mean"),
+        (
+            ["--context", "{text}", "--context", "b={text}", "--model", "{script}", "why?"],
+            2,
+            "several contexts need a name each",
+        ),
+        (
+            ["--context", "b={text}", "--context", "b={text}", "--model", "{script}", "why?"],
+            2,
+            "two contexts have the same name",
+        ),
+        (
+            ["--context", "a=-", "--context", "b=-", "--model", "{script}", "why?"],
+            2,
+            "only one context can be standard",
+        ),
+        (["--context", "print={text}", "--model", "{script}", "why?"], 2, "'print' can't be the name of a context"),
+        (["--context", "b={text}x", "--model", "{script}", "why?"], 11, "did you mean"),
         (["--context", "/proc/self/mem", "--model", "{script}", "why?"], 12, "can't read /proc/self/mem"),
     ],
 )

@@ -95,6 +95,31 @@ async def test_a_folder_is_described_by_its_files() -> None:
     assert "Files: a.txt, b.txt, and 7 more." in run.told(0)
 
 
+async def test_several_contexts_are_described_by_name_and_within_a_bound() -> None:
+    """Each has its type, length and beginning; fifty of them with long beginnings still make a short message."""
+    for count, least in ((2, 1_000), (50, -1)):
+        parts = tuple(
+            ContextSummary(
+                name=f"part{number}",
+                type_name="dict[str, str]",
+                length=7,
+                unit="files",
+                total_chars=70,
+                preview="{x" * 1_000,
+                names=("a.txt",) * 20,
+            )
+            for number in range(count)
+        )
+        whole = ContextSummary(type_name="dict", length=count, unit="contexts", total_chars=9, preview="", parts=parts)
+        run = Run(["FINAL(1)"])
+        await run.controller.answer("?", whole)
+        said = run.told(0)
+        assert f"There are {count}, each a variable of its own: `part0`, `part1`" in said
+        assert "`part1` is a `dict[str, str]` of 7 files." in said
+        assert least < said.count("{x") <= 1_600
+        assert len(said) < 12_000
+
+
 async def test_the_conversation_only_grows_and_its_record_adds_up() -> None:
     """Each request begins with the one before, and the recorded new messages make the whole of the last."""
     run = Run([CELL, "thinking", CELL, "FINAL(x)"])

@@ -177,9 +177,13 @@ class GuestHost:
         """Give a context as files in the shared folder."""
         (self.shared / "context").write_bytes(blob)
         (self.shared / "context.json").write_bytes(index)
-        context = {"kind": kind, "source": "file", "size": len(blob), "index_size": len(index)}
-        self.tell("bind", context=context)
+        self.tell_bind(kind, len(blob), len(index))
         return self.until("kernel_ready")
+
+    def tell_bind(self, kind: str, size: int, index_size: int = 0, source: str = "file") -> None:
+        """Announce one context."""
+        context = {"name": "context", "kind": kind, "size": size, "index_size": index_size}
+        self.tell("bind", source=source, contexts=[context])
 
     def request(self, code: str) -> str:
         """Ask for a cell to be run and return its message id."""

@@ -64,5 +64,5 @@ def test_files_stay_where_the_next_kernel_has_room(
     monkeypatch.setattr(places, "PRIVATE", str(private))
     monkeypatch.setattr(places, "TMP", str(tmp))
     monkeypatch.setattr(leftovers, "memory_left", lambda: left)
-    assert clear(context_size=5) is emptied
+    assert clear(context_size=5, keep=()) is emptied
     assert (tmp / "file").exists() is not emptied

@@ -92,7 +92,7 @@ def test_the_context_arrives_as_it_is(
     if source == "file":
         ready = fresh.bind_file(kind, blob, index)
     else:
-        fresh.tell("bind", context={"kind": kind, "source": "stream", "size": len(blob), "index_size": len(index)})
+        fresh.tell_bind(kind, len(blob), len(index), "stream")
         for part in [(blob + index)[start : start + 7] for start in range(0, len(blob + index), 7)]:
             fresh.wire.send(Channel.CONTEXT, part)
         ready = fresh.until("kernel_ready")
@@ -125,9 +125,37 @@ def test_a_context_that_is_not_as_announced_fails(
     if blob is not None:
         (fresh.shared / "context").write_bytes(blob)
     (fresh.shared / "context.json").write_bytes(b"[]")
-    fresh.tell("bind", context={"kind": kind, "source": "file", "size": size, "index_size": 0})
+    fresh.tell_bind(kind, size)
     assert says in fresh.until("bind_failed")["message"]
     assert not [message for message in fresh.control if message["type"] == "kernel_ready"]
+
+
+@pytest.mark.parametrize("source", ["file", "stream"])
+def test_several_contexts_are_variables_of_their_names(fresh: GuestHost, source: str) -> None:
+    """Each is there by its name and in `context`, also after a restart, and none counts as a cell's own variable."""
+    blob, index = files_context()
+    parts = [("report", "str", "größe".encode(), b""), ("docs", "files", blob, index), ("table", "json", b"[1]", b"")]
+    data = b""
+    for number, (_, _, blob, index) in enumerate(parts):
+        data += blob + index
+        if source == "file":
+            (fresh.shared / f"context{number or ''}").write_bytes(blob)
+            (fresh.shared / f"context{number or ''}.json").write_bytes(index)
+    told = [
+        {"name": name, "kind": kind, "size": len(blob), "index_size": len(index)} for name, kind, blob, index in parts
+    ]
+    fresh.tell("bind", source=source, contexts=told)
+    if source == "stream":
+        fresh.wire.send(Channel.CONTEXT, data)
+    ready = fresh.until("kernel_ready")
+    assert (ready["context_type"], ready["context_length"]) == ("dict", 3)
+    assert ready["contexts"] == [["str", 5], ["dict", 3], ["list", 1]]
+    check = f"[report, docs, table] == ['größe', {TEXTS!r}, [1]] == list(context.values()) and list(context)"
+    assert fresh.run(check).result == "['report', 'docs', 'table']"
+    fresh.tell("restart")
+    assert fresh.until("kernel_ready")["contexts"] == ready["contexts"]
+    ended = fresh.run(f"mine = 1; {check}")
+    assert (ended.result, ended.end["names"]) == ("['report', 'docs', 'table']", ["mine"])
 
 
 def test_a_large_context_loads_about_as_fast_as_reading_it(fresh: GuestHost) -> None:
@@ -143,7 +171,7 @@ def best(f):
     for _ in range(5):
         start = time.perf_counter(); f(); times.append(time.perf_counter() - start)
     return min(times)
-def load(): return load_context(kind="str", path=path, index_path="", size={len(blob)})
+def load(): return load_context(dict(kind="str", path=path, index_path="", size={len(blob)}))
 print(best(lambda: open(path).read()), best(load))
 """
     ).text

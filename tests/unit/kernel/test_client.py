@@ -13,12 +13,12 @@ import pytest
 from rlm_kernel.errors import GuestProtocolError, KernelFailed, SandboxLost
 from rlm_kernel.events import CellFinished, CellInterrupted, CellOutput, CellOutputCleared, KernelLost, KernelReady
 from rlm_kernel.guest.wire import Channel
-from rlm_kernel.kernel import BoundContext, CellResult, KernelClient, Stop, ladder, start
+from rlm_kernel.kernel import Binding, BoundContext, CellResult, KernelClient, Stop, ladder, start
 from rlm_kernel.kernel.messages import CELL_MIME
 from tests.support.guest import Guest, guest_and_endpoint
 from tests.support.sinks import Events
 
-CONTEXT = BoundContext(kind="str", size=3, index_size=0)
+CONTEXT = Binding((BoundContext(kind="str", size=3, index_size=0),))
 
 
 def ready(generation: int) -> dict[str, Any]:
@@ -317,12 +317,24 @@ async def test_a_context_is_streamed(tmp_path: Path) -> None:
     blob.write_bytes(bytes(range(256)) * 40_000)
     async with guest_and_endpoint() as (guest, endpoint):
         context = BoundContext(kind="str", size=blob.stat().st_size, index_size=0, files=(blob,))
-        task = asyncio.ensure_future(KernelClient(endpoint).start(context, Events()))
-        assert (await guest.next(Channel.CONTROL))["context"]["source"] == "stream"
+        task = asyncio.ensure_future(KernelClient(endpoint).start(Binding((context,), streamed=True), Events()))
+        assert (await guest.next(Channel.CONTROL))["source"] == "stream"
         received = b"".join([chunk async for chunk in guest.bytes_of(Channel.CONTEXT, context.size)])
         assert received == blob.read_bytes()
         await guest.say(Channel.CONTROL, ready(1))
         await asyncio.wait_for(task, 5)
+
+
+@pytest.mark.parametrize("told", [[], [["str", 3]], [["str", 3]] * 3])
+async def test_a_guest_binds_as_many_contexts_as_it_was_given(told: list[Any]) -> None:
+    """What a kernel says of several contexts is kept by name; with another number of them it broke the protocol."""
+    two = Binding(tuple(BoundContext(kind="str", size=3, index_size=0, name=name) for name in ("one", "two")))
+    async with guest_and_endpoint() as (guest, endpoint):
+        task = asyncio.ensure_future(KernelClient(endpoint).start(two, Events()))
+        assert [each["name"] for each in (await guest.next(Channel.CONTROL))["contexts"]] == ["one", "two"]
+        await guest.say(Channel.CONTROL, ready(1) | {"contexts": told})
+        with pytest.raises(GuestProtocolError, match=f"bound {len(told)} contexts, not 2"):
+            await asyncio.wait_for(task, 5)
 
 
 async def test_a_display_is_changed_in_place() -> None:

@@ -1,0 +1,74 @@
+"""What a run is about: stored, checked against the session's memory, recorded, and described to the root model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from rlm_kernel.controller import ContextSummary
+from rlm_kernel.events import AnyEvent, ContextStored, KernelReady, Notice
+from rlm_kernel.sandbox.contexts import ContextStore
+from rlm_kernel.sandbox.given import Contexts, One
+from rlm_kernel.sandbox.stored import Stored, StoredContext, StoredContexts
+from rlm_kernel.session import check_fits
+
+Context = One | Contexts | StoredContexts
+"""What a context may be: a stored one, a file's or folder's path, a text, a JSON value, or several by name."""
+
+
+async def store_context(store: ContextStore, context: Context, memory: int) -> Stored:
+    """Store `context` for a session of `memory` bytes. Raise a `ContextError`, `StorageFull` or `StorageError`."""
+    match context:
+        case StoredContext() | StoredContexts():
+            stored: Stored = context
+        case Contexts():
+            stored = await store.put_all(context, max_bytes=memory)
+        case _:
+            stored = await store.put(context, max_bytes=memory)
+    check_fits(stored, memory)
+    return stored
+
+
+def context_events(stored: Stored) -> Iterator[AnyEvent]:
+    """Yield what a recording says of `stored`."""
+    for part in stored.parts:
+        yield ContextStored(
+            digest=part.digest,
+            kind=part.kind,
+            size=part.size,
+            source=part.source,
+            index_digest=part.index_digest,
+            name=part.name,
+        )
+    for part in stored.parts:
+        for note in part.notes:
+            yield Notice(message=note)
+
+
+def summary(stored: Stored, ready: KernelReady) -> ContextSummary:
+    """Return what the root model is told of `stored`, as the kernel has bound it."""
+    if not ready.contexts:
+        return _summary(stored.parts[0], ready.context_type, ready.context_length)
+    return ContextSummary(
+        type_name="dict",
+        length=ready.context_length,
+        unit="contexts",
+        total_chars=sum(part.chars for part in stored.parts),
+        preview="",
+        parts=tuple(_summary(part, *ready.contexts[part.name]) for part in stored.parts),
+    )
+
+
+def _summary(part: StoredContext, type_name: str, length: int) -> ContextSummary:
+    unit: Literal["characters", "files", "items"] = (
+        "characters" if type_name == "str" else "files" if part.kind == "files" else "items"
+    )
+    return ContextSummary(
+        name=part.name,
+        type_name="dict[str, str]" if part.kind == "files" else type_name,
+        length=length,
+        unit=unit,
+        total_chars=part.chars,
+        preview=part.preview,
+        names=part.names,
+    )

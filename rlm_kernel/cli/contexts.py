@@ -1,0 +1,59 @@
+"""The contexts that a command line names."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rlm_kernel.config import Settings
+    from rlm_kernel.sandbox.contexts import ContextStore
+    from rlm_kernel.sandbox.stored import Stored, StoredContext
+
+
+def store_sources(sources: Sequence[str], settings: Settings, *, skip_binary: bool = False) -> Stored:
+    """Store what `sources` name, each a path, `-` for standard input, or one of these after a name and `=`.
+
+    Raise `UsageError`, `ConfigError` for a name, or what `ContextStore` raises.
+    """
+    from rlm_kernel.sandbox.contexts import ContextStore  # noqa: PLC0415 - its imports take too long for `--help`
+    from rlm_kernel.sandbox.given import Contexts  # noqa: PLC0415
+    from rlm_kernel.sandbox.stored import StoredContexts  # noqa: PLC0415
+
+    named = _named(sources)
+    if named:
+        Contexts(named)
+    store = ContextStore(settings.contexts_dir)
+    if not named:
+        return _stored(store, sources[0], settings, skip_binary=skip_binary)
+    parts = (
+        replace(_stored(store, source, settings, skip_binary=skip_binary), name=name) for name, source in named.items()
+    )
+    return StoredContexts(tuple(parts))
+
+
+def _named(sources: Sequence[str]) -> dict[str, str]:
+    """Return the sources by name; none of them if there is one without a name."""
+    pairs = [(name, path) for name, equals, path in (source.partition("=") for source in sources) if equals]
+    pairs = [(name, path) for name, path in pairs if name.isidentifier()]
+    if not pairs and len(sources) == 1:
+        return {}
+    if len(pairs) < len(sources):
+        raise click.UsageError("several contexts need a name each: --context NAME=PATH")
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        raise click.UsageError("two contexts have the same name")
+    if [*named.values()].count("-") > 1:
+        raise click.UsageError("only one context can be standard input")
+    return named
+
+
+def _stored(store: ContextStore, source: str, settings: Settings, *, skip_binary: bool) -> StoredContext:
+    if source == "-":
+        return store.put_stream(sys.stdin.buffer, max_bytes=settings.memory)
+    return store.put_path(Path(source), skip_binary=skip_binary, max_bytes=settings.memory)

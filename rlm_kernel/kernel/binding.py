@@ -1,0 +1,62 @@
+"""What a kernel is told of its contexts before the first cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rlm_kernel.errors import GuestProtocolError
+from rlm_kernel.guest.wire import FRAME_LIMIT
+from rlm_kernel.kernel.messages import KernelReadyMessage, control
+from rlm_kernel.types import JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundContext:
+    """What the kernel is to bind as the variable `name`: `size` and `index_size` in bytes.
+
+    `files` are the blob and, if there is one, its index.
+    """
+
+    kind: Literal["str", "files", "json"]
+    size: int
+    index_size: int
+    files: tuple[Path, ...] = ()
+    name: str = "context"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """All that a kernel is to bind. With `streamed` the host sends the files, else the guest finds them."""
+
+    contexts: tuple[BoundContext, ...]
+    streamed: bool = False
+
+    def message(self) -> bytes:
+        """Return the control message."""
+        contexts: list[JSON] = [
+            {"name": each.name, "kind": each.kind, "size": each.size, "index_size": each.index_size}
+            for each in self.contexts
+        ]
+        return control("bind", source="stream" if self.streamed else "file", contexts=contexts)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield what is to be streamed, in pieces of a frame."""
+        for path in (path for each in self.contexts if self.streamed for path in each.files):
+            with path.open("rb") as file:
+                while piece := file.read(FRAME_LIMIT):
+                    yield piece
+
+    def seen(self, ready: KernelReadyMessage) -> dict[str, tuple[str, int]]:
+        """Return the type and the length of each variable by name, where there are several.
+
+        Raise `GuestProtocolError` for a guest that bound another number of them.
+        """
+        names = [each.name for each in self.contexts]
+        if names == ["context"]:
+            return {}
+        if len(ready.contexts) != len(names):
+            raise GuestProtocolError(f"the container bound {len(ready.contexts)} contexts, not {len(names)}")
+        return dict(zip(names, ready.contexts, strict=True))
