@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,10 +10,13 @@ from functools import partial
 from benchmarks import sdk
 from benchmarks.harness import Measure, Row, Samples, in_turn
 from benchmarks.stage import Stage, figures, timed_cell
-from rlm_kernel.assembly.models import build_model, open_model
+from rlm_kernel.assembly.clients import open_model
+from rlm_kernel.assembly.models import Chain, gate_of
+from rlm_kernel.models.gate import Gate
 from rlm_kernel.models.metering import Meter
 from rlm_kernel.models.model import Model
 from rlm_kernel.models.retry import RetryPolicy
+from rlm_kernel.models.turns import Rates
 from rlm_kernel.session import Session
 
 SDKS = {"SDK, httpx": sdk.OPENAI_HTTPX, "SDK, aiohttp": sdk.OPENAI_AIOHTTP}
@@ -130,7 +132,8 @@ async def _with_cpu(measure: Measure, used: list[float]) -> float:
 async def _model(url: str) -> AsyncIterator[Model]:
     """Open the model class for OpenAI, wrapped as in a run, on the server at `url`."""
     opened = open_model("openai:m", env={"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": "none"})
-    model = build_model(opened, policy=RetryPolicy(), meter=Meter(), limiter=asyncio.Semaphore(BATCH_PARALLEL))
+    room = Gate("benchmark", Rates(concurrency=BATCH_PARALLEL))
+    model = Chain(policy=RetryPolicy(), meter=Meter(), room=room).around(opened, gate_of(opened))
     try:
         yield model
     finally:

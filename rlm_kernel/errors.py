@@ -139,6 +139,17 @@ class ModelUnavailable(RetryableModelError):
     """The provider is overloaded or failing (5xx), or can't be reached."""
 
 
+class ModelUnreachable(ModelUnavailable):
+    """No connection to the provider could be made, or it broke before the reply was there.
+
+    `given_up`: none was tried, as those before it failed; repeating the call at once is vain.
+    """
+
+    def __init__(self, message: str, *, given_up: bool = False) -> None:
+        super().__init__(message)
+        self.given_up = given_up
+
+
 class ModelTimeout(RetryableModelError):
     """The provider did not reply in time."""
 

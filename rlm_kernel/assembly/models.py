@@ -1,188 +1,83 @@
-"""From a model's name, `provider:model`, to a client with retry, metering and limits around it."""
+"""The models of a run: clients and their gates, which sessions share, and each session's own wrappers around them.
+
+From outside in, a call passes: what a run may have at once, retry, metering, the gate before the provider, the client.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import AsyncIterator, Mapping
+import threading
+from collections.abc import AsyncIterator, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass, replace
 
-from rlm_kernel.config import Settings, nearest
-from rlm_kernel.errors import ConfigError, MissingKey, UnknownModel
-from rlm_kernel.models.limits import Limited
-from rlm_kernel.models.metering import Meter, Metered, Tariff, free, published, unknown
+from rlm_kernel.assembly.clients import OpenedModel, open_model
+from rlm_kernel.config import Settings
+from rlm_kernel.models.gate import Gate
+from rlm_kernel.models.limited import Gated, Limited
+from rlm_kernel.models.metering import Meter, Metered
 from rlm_kernel.models.model import Model
 from rlm_kernel.models.retry import Retrying, RetryPolicy
+from rlm_kernel.models.turns import Rates
+
+_gates: dict[str, Gate] = {}
+_gates_lock = threading.Lock()
+
+
+def gate_of(opened: OpenedModel) -> Gate:
+    """Return the gate before a client: one for each account in this process, which outlives runs as rates do."""
+    if opened.account is None:
+        return Gate(opened.model.name)
+    with _gates_lock:
+        return _gates.setdefault(opened.account.digest, Gate(opened.account.address))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vendor:
-    """A provider that is reached over HTTP.
+class Chain:
+    """What the wrappers around the clients of one session share.
 
-    `url_variable` names what replaces `base_url`, `key_variable` what holds the key; `needs_key` is False where a key
-    is sent if there is one. `prices` is the vendor's name in the price list, None for servers of one's own.
+    `lane` is the session: sessions take turns at `room`, which holds the calls that a run may have at once, and at the
+    gates before providers. Who waits there spends none of the call's total time. A call that waits to repeat an attempt
+    keeps its room in the run and none at the gate.
     """
 
-    interface: Literal["openai", "anthropic"]
-    base_url: str
-    url_variable: str
-    key_variable: str
-    needs_key: bool = True
-    prices: str | None = None
+    policy: RetryPolicy
+    meter: Meter
+    room: Gate
+    lane: Hashable = ""
+
+    def around(self, opened: OpenedModel, gate: Gate) -> Model:
+        """Put this session's wrappers around a client; closing the result closes the client."""
+        model: Model = Gated(opened.model, gate, self.lane, patience=self.policy.total_seconds)
+        model = Metered(model, self.meter, opened.tariff)
+        model = Retrying(model, self.policy)
+        return Limited(model, self.room, self.lane)
 
 
-def _own_server(base_url: str, prefix: str) -> Vendor:
-    return Vendor(
-        interface="openai",
-        base_url=base_url,
-        url_variable=f"{prefix}_BASE_URL",
-        key_variable=f"{prefix}_API_KEY",
-        needs_key=False,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """A client that is open, and the gate before it."""
+
+    opened: OpenedModel
+    gate: Gate
 
 
-OPENAI_URL = "https://api.openai.com/v1"
-VENDORS = {
-    "openai": Vendor(
-        interface="openai",
-        base_url=OPENAI_URL,
-        url_variable="OPENAI_BASE_URL",
-        key_variable="OPENAI_API_KEY",
-        prices="openai",
-    ),
-    "anthropic": Vendor(
-        interface="anthropic",
-        base_url="https://api.anthropic.com",
-        url_variable="ANTHROPIC_BASE_URL",
-        key_variable="ANTHROPIC_API_KEY",
-        prices="anthropic",
-    ),
-    "openrouter": Vendor(
-        interface="openai",
-        base_url="https://openrouter.ai/api/v1",
-        url_variable="OPENROUTER_BASE_URL",
-        key_variable="OPENROUTER_API_KEY",
-        prices="openrouter",
-    ),
-    "gemini": Vendor(
-        interface="openai",
-        base_url="https://generativelanguage.googleapis.com/v1beta/openai",
-        url_variable="GEMINI_BASE_URL",
-        key_variable="GEMINI_API_KEY",
-        prices="google",
-    ),
-    "vllm": _own_server("http://127.0.0.1:8000/v1", "VLLM"),
-    "ollama": _own_server("http://127.0.0.1:11434/v1", "OLLAMA"),
-    "llamacpp": _own_server("http://127.0.0.1:8080/v1", "LLAMACPP"),
-}
-PROVIDERS = (*VENDORS, "local", "scripted")
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedModel:
-    """A bare client, what its calls cost, and how many it can work on at once (None: any number)."""
-
-    model: Model
-    tariff: Tariff
-    parallel: int | None = None
-
-
-def open_model(spec: str, *, seconds: float = 120.0, env: Mapping[str, str] | None = None) -> OpenedModel:
-    """Open the client of the model that `spec` names; `seconds` bounds one attempt. No connection is made yet.
-
-    Raise `UnknownModel`, `MissingKey`, `MissingExtra`, or `ConfigError` for a script that can't be read and for a key
-    or an address in `env` that can't be one.
-    """
-    provider, model = _split(spec)
-    # The SDKs take a second to import, so only the one that is needed is.
-    if provider == "scripted":
-        from rlm_kernel.models.scripted import ScriptedModel  # noqa: PLC0415
-
-        return OpenedModel(ScriptedModel(spec, Path(model).expanduser()), free)
-    if provider == "local":
-        from rlm_kernel.models.local import LocalModel  # noqa: PLC0415
-
-        local = LocalModel(model, seconds=seconds)
-        return OpenedModel(local, free, local.slots)
-    return _open_vendor(spec, VENDORS[provider], model, seconds, os.environ if env is None else env)
-
-
-def _open_vendor(spec: str, vendor: Vendor, model: str, seconds: float, env: Mapping[str, str]) -> OpenedModel:
-    from rlm_kernel.models.provider import Provider, is_address  # noqa: PLC0415
-
-    key = _key(spec, vendor, env)
-    base_url = env.get(vendor.url_variable, "").strip() or vendor.base_url
-    if not is_address(base_url):
-        raise ConfigError(
-            f"{vendor.url_variable} holds no address of a server: write it in full, as {vendor.base_url}, or unset it"
-        )
-    provider = Provider(
-        name=spec,
-        model=model,
-        base_url=base_url,
-        api_key=key,
-        key_name=vendor.key_variable,
-        seconds=seconds,
-        max_tokens_field="max_completion_tokens" if base_url.rstrip("/") == OPENAI_URL else "max_tokens",
-    )
-    # Behind another address the vendor's prices may not be what is paid.
-    tariff = published(vendor.prices, model) if vendor.prices and base_url == vendor.base_url else unknown
-    if vendor.interface == "anthropic":
-        from rlm_kernel.models.anthropic import AnthropicModel  # noqa: PLC0415
-
-        return OpenedModel(AnthropicModel(provider), tariff)
-    from rlm_kernel.models.openai import OpenAIModel  # noqa: PLC0415
-
-    return OpenedModel(OpenAIModel(provider), tariff)
-
-
-def _key(spec: str, vendor: Vendor, env: Mapping[str, str]) -> str | None:
-    """Return the vendor's key; None if there is none and none is needed. Raise `MissingKey`, `ConfigError`."""
-    key = env.get(vendor.key_variable, "").strip()
-    if not key and vendor.needs_key:
-        raise MissingKey(f"{spec} needs a key: set the environment variable {vendor.key_variable}")
-    if odd := next((character for character in key if not "!" <= character <= "~"), None):
-        raise ConfigError(
-            f"the key in {vendor.key_variable} holds {odd!r}, which no key has: copy it again, whole and by itself"
-        )
-    return key or None
-
-
-def _split(spec: str) -> tuple[str, str]:
-    """Return the provider and the model that `spec` names. Raise `UnknownModel`."""
-    provider, colon, model = spec.partition(":")
-    known = ", ".join(PROVIDERS)
-    if not colon:
-        raise UnknownModel(f"the model {spec!r} names no provider: write provider:model, with one of {known}")
-    if provider not in PROVIDERS:
-        raise UnknownModel(
-            f"the model {spec!r} has an unknown provider{nearest(provider, list(PROVIDERS))}; there are: {known}"
-        )
-    if not model.strip():
-        raise UnknownModel(f"the model {spec!r} names no model after the colon")
-    return provider, model
-
-
-def build_model(opened: OpenedModel, *, policy: RetryPolicy, meter: Meter, limiter: asyncio.Semaphore) -> Model:
-    """Put metering, retry and limits around a client, inside out.
-
-    Each attempt is metered. Waiting for room is no part of a call's total time, while one that waits to repeat an
-    attempt keeps its room, so a provider under strain gets fewer calls, not more.
-    """
-    model: Model = Limited(Retrying(Metered(opened.model, meter, opened.tariff), policy), limiter)
-    return model if opened.parallel is None else Limited(model, asyncio.Semaphore(opened.parallel))
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """The models of a run, and what they have used."""
+    """The models of one session of a run, and what the run has used."""
 
     root: Model
     sub: Model
-    meter: Meter
+    chain: Chain
+    clients: tuple[Client, Client]
+
+    @property
+    def meter(self) -> Meter:
+        """What all models of the run have used."""
+        return self.chain.meter
+
+    def session(self, lane: Hashable) -> Models:
+        """Return the same clients with the wrappers of another session of the run; nothing of it needs closing."""
+        return _models(replace(self.chain, lane=(self.chain.lane, lane)), self.clients)
 
     @classmethod
     @asynccontextmanager
@@ -191,19 +86,29 @@ class Models:
 
         Raise a `ConfigError` before anything is opened for good.
         """
-        policy = RetryPolicy(
-            attempts=settings.retry_attempts, total_seconds=max(settings.retry_time, settings.request_timeout)
-        )
-        meter = Meter()
-        limiter = asyncio.Semaphore(settings.max_parallel_subcalls)
         async with AsyncExitStack() as stack:
+            root = _open(settings.model, settings, stack)
+            other = settings.sub_model if settings.sub_model != settings.model else None
+            sub = root if other is None else _open(other, settings, stack)
+            yield _models(_chain(settings), (root, sub))
 
-            def build(spec: str) -> Model:
-                opened = open_model(spec, seconds=settings.request_timeout)
-                model = build_model(opened, policy=policy, meter=meter, limiter=limiter)
-                stack.push_async_callback(model.aclose)
-                return model
 
-            root = build(settings.model)
-            sub = root if settings.sub_model in {None, settings.model} else build(settings.sub_model or settings.model)
-            yield cls(root, sub, meter)
+def _chain(settings: Settings) -> Chain:
+    policy = RetryPolicy(
+        attempts=settings.retry_attempts, total_seconds=max(settings.retry_time, settings.request_timeout)
+    )
+    room = Gate("this run", Rates(concurrency=settings.max_parallel_subcalls))
+    return Chain(policy=policy, meter=Meter(), room=room, lane=object())
+
+
+def _open(spec: str, settings: Settings, stack: AsyncExitStack) -> Client:
+    opened = open_model(spec, seconds=settings.request_timeout)
+    stack.push_async_callback(opened.model.aclose)
+    gate = gate_of(opened)
+    stack.enter_context(gate.limited(Rates(concurrency=opened.parallel)))
+    return Client(opened=opened, gate=gate)
+
+
+def _models(chain: Chain, clients: tuple[Client, Client]) -> Models:
+    root, sub = (chain.around(client.opened, client.gate) for client in clients)
+    return Models(root=root, sub=root if clients[0] is clients[1] else sub, chain=chain, clients=clients)

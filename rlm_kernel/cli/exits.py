@@ -50,6 +50,7 @@ BY_ERROR: dict[type[RlmKernelError], int] = {
     errors.RateLimited: 35,
     errors.ModelUnavailable: 36,
     errors.ModelTimeout: 37,
+    errors.ModelUnreachable: 38,
     errors.NoAnswer: 40,
     errors.BudgetExceeded: 42,
     errors.DepthExceeded: 43,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 
-from rlm_kernel.assembly.models import PROVIDERS, VENDORS
+from rlm_kernel.assembly.clients import PROVIDERS, VENDORS
 from rlm_kernel.config import Settings
 from rlm_kernel.doctor.check import Check, ok, problem
 

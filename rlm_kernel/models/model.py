@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -10,6 +11,9 @@ from rlm_kernel.types import JSON, Message, Tool, ToolCall, Usage
 
 OnRetry = Callable[[int, BaseException, float], None]
 """Called before a wait: the failed attempt's number, its error, the wait in seconds."""
+
+Queued = Callable[[], AbstractContextManager[None]]
+"""Entered while a call waits for its turn: time that is not the provider's."""
 
 
 class TextDelta(NamedTuple):
@@ -28,6 +32,7 @@ class ModelRequest:
 
     `extra` are further fields of the provider's own. `on_retry` is told of every failed attempt that is followed by
     another. With `on_text` the reply is streamed and its pieces are passed on; those before an `on_retry` are void.
+    `queued` is for wrappers.
     """
 
     messages: tuple[Message, ...]
@@ -36,6 +41,7 @@ class ModelRequest:
     extra: Mapping[str, JSON] = field(default_factory=dict)
     on_retry: OnRetry | None = field(default=None, compare=False)
     on_text: OnText | None = field(default=None, compare=False)
+    queued: Queued = field(default=nullcontext, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from rlm_kernel.errors import (
     ModelReplyInvalid,
     ModelTimeout,
     ModelUnavailable,
+    ModelUnreachable,
     RateLimited,
 )
 from rlm_kernel.models.model import Completion
@@ -78,12 +79,12 @@ class Provider:
             return ModelUnavailable(f"{said}; try again later", retry_after=retry_after(headers))
         return ModelRejected(f"{said}; check the model's name and the size of the request")
 
-    def unreachable(self, error: BaseException) -> ModelUnavailable:
+    def unreachable(self, error: BaseException) -> ModelUnreachable:
         """Return our error for a connection that failed or broke; it names the first cause."""
         while cause := error.__cause__:
             error = cause
         reason = self._clean(str(error)) or type(error).__name__
-        return ModelUnavailable(f"{self.name}: no connection to {self.host}: {reason}; check the address and network")
+        return ModelUnreachable(f"{self.name}: no connection to {self.host}: {reason}; check the address and network")
 
     def late(self) -> ModelTimeout:
         """Return our error for an attempt that took all its time."""

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
-    retry_if_exception_type,
+    retry_if_exception,
     stop_after_attempt,
-    stop_before_delay,
     wait_exponential_jitter,
     wait_random,
 )
+from tenacity.stop import stop_base
 
-from rlm_kernel.errors import ModelTimeout, RetryableModelError
+from rlm_kernel.errors import ModelTimeout, ModelUnreachable, RetryableModelError
 from rlm_kernel.models.model import Completion, Model, ModelRequest
 
 
@@ -24,7 +25,8 @@ from rlm_kernel.models.model import Completion, Model, ModelRequest
 class RetryPolicy:
     """How long to insist: at most `attempts` attempts and `total_seconds` in all, waits included.
 
-    Waits double from `first_wait` to `longest_wait` seconds, plus up to `first_wait` of jitter.
+    Waits for a turn at a busy provider do not count. Waits between attempts double from `first_wait` to `longest_wait`
+    seconds, plus up to `first_wait` of jitter.
     """
 
     attempts: int = 6
@@ -59,6 +61,7 @@ class Retrying:
     async def complete(self, request: ModelRequest) -> Completion:
         """Answer one request within the policy's bounds; raise the last attempt's error."""
         seconds = self._policy.total_seconds
+        patience = _Patience(seconds)
         failures: list[RetryableModelError] = []
 
         def before_wait(state: RetryCallState) -> None:
@@ -68,18 +71,19 @@ class Retrying:
                 request.on_retry(state.attempt_number, error, wait)
 
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(RetryableModelError),
-            stop=stop_after_attempt(self._policy.attempts) | stop_before_delay(seconds),
+            retry=retry_if_exception(_may_pass),
+            stop=stop_after_attempt(self._policy.attempts) | patience,
             wait=self._wait,
             before_sleep=before_wait,
             sleep=self._sleep,
             reraise=True,
         )
         try:
-            async with asyncio.timeout(seconds) as total:
-                completion: Completion = await retrying(self._model.complete, request)
+            async with patience.total:
+                attempt = replace(request, queued=patience.paused)
+                completion: Completion = await retrying(self._model.complete, attempt)
         except TimeoutError:
-            if not total.expired():
+            if not patience.total.expired():
                 raise
             last = f"; the failure before: {failures[-1]}" if failures else ""
             raise ModelTimeout(f"{self.name}: no reply within {seconds:g} s in all{last}") from None
@@ -93,6 +97,38 @@ class Retrying:
         backoff = self._backoff(state)
         asked = _error(state).retry_after
         return backoff if asked is None else max(backoff, asked + self._jitter(state))
+
+
+class _Patience(stop_base):
+    """The total time of one call, which stands still while the call waits for its turn."""
+
+    def __init__(self, seconds: float) -> None:
+        self.total = asyncio.timeout(seconds)
+        self._seconds = seconds
+        self._paused = 0.0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let the time stand still."""
+        loop, when = asyncio.get_running_loop(), self.total.when()
+        assert when is not None
+        self.total.reschedule(None)
+        begun = loop.time()
+        try:
+            yield
+        finally:
+            spent = loop.time() - begun
+            self._paused += spent
+            self.total.reschedule(when + spent)
+
+    def __call__(self, state: RetryCallState) -> bool:
+        """Tell whether the time ends before another attempt would begin."""
+        return (state.seconds_since_start or 0.0) - self._paused + state.upcoming_sleep >= self._seconds
+
+
+def _may_pass(error: BaseException) -> bool:
+    given_up = isinstance(error, ModelUnreachable) and error.given_up
+    return isinstance(error, RetryableModelError) and not given_up
 
 
 def _error(state: RetryCallState) -> RetryableModelError:

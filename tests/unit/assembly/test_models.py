@@ -9,17 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from rlm_kernel.assembly.models import PROVIDERS, Models, build_model, open_model
+from rlm_kernel.assembly.clients import PROVIDERS, OpenedModel, open_model
+from rlm_kernel.assembly.models import Chain, Models, gate_of
 from rlm_kernel.config import Settings
 from rlm_kernel.errors import ConfigError, MissingKey, UnknownModel
+from rlm_kernel.models.gate import Gate
 from rlm_kernel.models.metering import Meter
-from rlm_kernel.models.model import ModelRequest
+from rlm_kernel.models.model import Model, ModelRequest
 from rlm_kernel.models.retry import RetryPolicy
+from rlm_kernel.models.turns import Rates
 from rlm_kernel.types import Message
 from tests.support.provider_server import INPUT_TOKENS, ProviderServer, Reply
 
 ASK = ModelRequest(messages=(Message("user", "hello"),), max_output_tokens=9)
 POLICY = RetryPolicy(first_wait=0.01, total_seconds=10)
+
+
+def build_model(opened: OpenedModel, policy: RetryPolicy = POLICY, meter: Meter | None = None) -> Model:
+    """Wrap a client as a run does."""
+    chain = Chain(policy=policy, meter=meter or Meter(), room=Gate("a run"))
+    return chain.around(opened, gate_of(opened))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +142,7 @@ async def test_servers_of_ones_own_need_no_key() -> None:
     meter = Meter()
     async with ProviderServer().run() as server:
         opened = open_model("ollama:m", env=_env("OLLAMA", server.url, key=None))
-        model = build_model(opened, policy=POLICY, meter=meter, limiter=asyncio.Semaphore(1))
+        model = build_model(opened, meter=meter)
         await model.complete(ASK)
         await model.aclose()
     assert meter.usage["ollama:m"].cost_usd is None
@@ -146,20 +155,24 @@ async def test_a_built_model_retries_and_meters_each_attempt() -> None:
     async with ProviderServer().run() as server:
         server.replies.extend([Reply(status=503), Reply(text=""), Reply(text="at last")])
         opened = open_model("openai:m", env=_env("OPENAI", server.url))
-        model = build_model(opened, policy=POLICY, meter=meter, limiter=asyncio.Semaphore(1))
+        model = build_model(opened, meter=meter)
         completion = await model.complete(ASK)
         await model.aclose()
     assert (model.name, completion.text, completion.attempts) == ("openai:m", "at last", 3)
     assert meter.usage["openai:m"].calls == 2
 
 
-async def test_waiting_for_room_takes_none_of_the_calls_time() -> None:
-    """Five calls that each need most of the total time all succeed on a limit of one."""
+@pytest.mark.parametrize("where", ["run", "gate"])
+async def test_waiting_for_room_takes_none_of_the_calls_time(where: str) -> None:
+    """Five calls that each need most of the total time all succeed on a limit of one, in the run or at the gate."""
     async with ProviderServer(lambda body: Reply(delay=0.2)).run() as server:
         opened = open_model("openai:m", env=_env("OPENAI", server.url))
         policy = replace(POLICY, total_seconds=0.6)
-        model = build_model(opened, policy=policy, meter=Meter(), limiter=asyncio.Semaphore(1))
-        completions = await asyncio.gather(*(model.complete(ASK) for _ in range(5)))
+        one = Rates(concurrency=1)
+        room, gate = Gate("a run", one if where == "run" else Rates()), gate_of(opened)
+        model = Chain(policy=policy, meter=Meter(), room=room).around(opened, gate)
+        with gate.limited(one if where == "gate" else Rates()):
+            completions = await asyncio.gather(*(model.complete(ASK) for _ in range(5)))
         await model.aclose()
     assert len(completions) == 5
 

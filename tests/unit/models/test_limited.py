@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 
-from rlm_kernel.models.limits import Limited
+from rlm_kernel.models.gate import Gate
+from rlm_kernel.models.limited import Limited
 from rlm_kernel.models.model import Completion, ModelRequest
+from rlm_kernel.models.turns import Rates
 from tests.unit.models.fakes import ASK, ListedModel
 
 
@@ -31,9 +33,9 @@ class Held(ListedModel):
 
 async def test_models_share_one_limit() -> None:
     """Two models on one limiter have together no more calls in flight than it allows, and all are answered."""
-    limiter = asyncio.Semaphore(3)
+    gate = Gate("test", Rates(concurrency=3))
     first, second = Held(), Held()
-    models = [Limited(first, limiter), Limited(second, limiter)]
+    models = [Limited(first, gate, 1), Limited(second, gate, 2)]
     calls = [asyncio.ensure_future(model.complete(ASK)) for model in models for _ in range(5)]
     for _ in range(20):
         await asyncio.sleep(0)
@@ -46,7 +48,7 @@ async def test_models_share_one_limit() -> None:
 async def test_a_cancelled_wait_takes_no_room() -> None:
     """A call that is cancelled while it waits, or while it runs, leaves the room to others."""
     held = Held()
-    model = Limited(held, asyncio.Semaphore(1))
+    model = Limited(held, Gate("test", Rates(concurrency=1)), "lane")
     running = asyncio.ensure_future(model.complete(ASK))
     waiting = asyncio.ensure_future(model.complete(ASK))
     await asyncio.sleep(0)
