@@ -163,7 +163,12 @@ class NoAnswer(RlmKernelError):
 
 
 class BudgetExceeded(RlmKernelError):
-    """A limit of the run is spent."""
+    """A limit of the run is spent. `limit` is the setting's name, `reason` the message without the way out."""
+
+    def __init__(self, reason: str, *, limit: str = "", way_out: str = "") -> None:
+        super().__init__(f"{reason} {way_out}".strip())
+        self.reason = reason
+        self.limit = limit
 
 
 class DepthExceeded(RlmKernelError):

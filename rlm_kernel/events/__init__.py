@@ -5,6 +5,7 @@ it for readers. A new event, or a field with a default, keeps the version; any o
 """
 
 from rlm_kernel.events.base import Event
+from rlm_kernel.events.budget import BudgetSpent, BudgetWarning
 from rlm_kernel.events.calls import (
     ModelFailed,
     ModelReplied,
@@ -35,6 +36,8 @@ __all__ = [
     "AnswerGiven",
     "AnswerSource",
     "AnyEvent",
+    "BudgetSpent",
+    "BudgetWarning",
     "CellFinished",
     "CellInterrupted",
     "CellOutput",

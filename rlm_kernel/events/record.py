@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from rlm_kernel.events.budget import BudgetSpent, BudgetWarning
 from rlm_kernel.events.calls import (
     ModelFailed,
     ModelReplied,
@@ -45,6 +46,8 @@ AnyEvent = (
     | SubcallReplied
     | SubcallFailed
     | SubcallRefused
+    | BudgetWarning
+    | BudgetSpent
     | AnswerGiven
     | Notice
     | RunFinished
