@@ -227,6 +227,7 @@ def test_the_time_is_a_limit() -> None:
     budget.child()
     clock.now += 50
     assert budget.remaining().seconds == 10
+    budget.reserve(ask()).release()
     assert [event.limit for event in sink.events if isinstance(event, BudgetWarning)] == ["run_timeout"]
     clock.now += 10
     assert budget.spent == "The limit of 60 s is reached."
