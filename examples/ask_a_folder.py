@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 class Watcher:
     """Prints cells and sub-calls as they end; an event sink is any object with this method."""
 
-    def emit(self, event: AnyEvent) -> None:
+    def emit(self, event: AnyEvent, node: str = "") -> None:
         """Take one event."""
         if isinstance(event, CellFinished):
             print(f"cell {event.cell}: {event.status} after {event.seconds:.1f} s")

@@ -18,7 +18,7 @@ from rlm_kernel.assembly.thread import LoopThread
 from rlm_kernel.config import Settings, resolve
 from rlm_kernel.controller import Controller, ControllerLimits, Outcome
 from rlm_kernel.errors import BudgetExceeded, EmptyQuestion
-from rlm_kernel.events import EventSink, RunStatus
+from rlm_kernel.events import RunStatus, TreeSink
 from rlm_kernel.recording import RecordingLog, Tee, new_run_id
 from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.docker import DockerRuntime
@@ -66,7 +66,7 @@ class RLM:
         sub_model: str | None = None,
         *,
         settings: Settings | None = None,
-        on_event: EventSink | None = None,
+        on_event: TreeSink | None = None,
     ) -> None:
         """`model` and `sub_model` go before those in `settings`; a sub-model not given is the root model.
 
@@ -146,7 +146,7 @@ class RLM:
             slots = await self._slots(stack)
             run_id = new_run_id()
             with RecordingLog(self.settings.state_dir, run_id) as log:
-                sink: EventSink = Tee(log, self._on_event) if self._on_event else log
+                sink: TreeSink = Tee(log, self._on_event) if self._on_event else log
                 run = Run(run_id, sink, models, stored, started)
                 outcome = await run.record(self._answer(run, slots, question), question, self.settings)
             self._end(stack.pop_all())

@@ -1,5 +1,7 @@
 """Answers the sub-calls that a sandbox's cells make."""
 
-from rlm_kernel.bridge.bridge import Bridge, KnownFailure
+from rlm_kernel.bridge.bridge import Bridge
+from rlm_kernel.bridge.kinds import Models, Offer, context_digest
+from rlm_kernel.bridge.told import KnownFailure
 
-__all__ = ["Bridge", "KnownFailure"]
+__all__ = ["Bridge", "KnownFailure", "Models", "Offer", "context_digest"]

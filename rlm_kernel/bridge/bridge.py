@@ -5,63 +5,34 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from functools import partial
 
 import msgspec
 
-from rlm_kernel.errors import (
-    BudgetExceeded,
-    DepthExceeded,
-    GuestProtocolError,
-    ModelRejected,
-    RetryableModelError,
-    RlmKernelError,
-)
-from rlm_kernel.events import (
-    AnyEvent,
-    EventSink,
-    ModelRetried,
-    Notice,
-    SubcallFailed,
-    SubcallRefused,
-    SubcallReplied,
-    SubcallRequested,
-)
+from rlm_kernel.bridge.kinds import Kind, Offer, Refusal, Taken, kinds
+from rlm_kernel.bridge.messages import SubcallMessage, read_message
+from rlm_kernel.bridge.told import told
+from rlm_kernel.errors import GuestProtocolError, RlmKernelError
+from rlm_kernel.events import AnyEvent, EventSink, ModelRetried, Notice, SubcallFailed, SubcallRefused
 from rlm_kernel.guest.wire import LIMITS, Channel, ErrorCode
 from rlm_kernel.guest.wire import Message as WireMessage
-from rlm_kernel.models.model import Model, ModelRequest
 from rlm_kernel.stream import Endpoint
-from rlm_kernel.types import JSON, Message
+from rlm_kernel.types import JSON
 
 MAX_IN_FLIGHT = 1_000
 REFUSALS_RECORDED = 100
-
-
-class SubcallMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the guest sends for one sub-call; `id` is its own."""
-
-    id: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-    prompt: Annotated[str, msgspec.Meta(min_length=1)]
-    model: Annotated[str, msgspec.Meta(max_length=200)] | None = None
-
-
-class KnownFailure(Exception):
-    """A sub-call failed before, and the guest is to be told the same again: `code` and `told`."""
-
-    def __init__(self, code: str, told: str) -> None:
-        super().__init__(told)
-        self.code = code
-        self.told = told
+_NO_CELL = Refusal("no cell is running: wait for threads and tasks before the cell ends")
 
 
 class Bridge:
-    """Answers sub-calls with `models`: the allow-list by name, None being the default.
+    """Answers sub-calls with what `offer` allows.
 
     Use as an async context manager; leaving it cancels what is in flight, at the provider too. A sub-call is taken
     only while a cell runs (`open_for`) and ends with it. At most `parallel` are with a model or have an answer that the
     guest has not read, `MAX_IN_FLIGHT` are taken; others wait, and their bytes count against the stream's window.
+    Those that wait for a session of their own count among the first only once that has answered.
     Nothing in a guest's message can change which models, limits or keys apply, and no error text from a provider, which
     may name hosts or paths, goes into the container.
     """
@@ -69,7 +40,7 @@ class Bridge:
     def __init__(
         self,
         endpoint: Endpoint,
-        models: Mapping[str | None, Model],
+        offer: Offer,
         sink: EventSink,
         *,
         parallel: int,
@@ -77,9 +48,11 @@ class Bridge:
     ) -> None:
         self._parallel = asyncio.Semaphore(parallel)
         self._endpoint = endpoint
-        self._models = self._offered = models
+        self.offer = offer
+        """What cells may call."""
         self._sink = sink
         self._max_reply_tokens = max_reply_tokens
+        self._kinds = kinds(offer, max_reply_tokens)
         self._cell: int | None = None
         self._calls = 0
         self._refused = 0
@@ -96,19 +69,14 @@ class Bridge:
         self._end_cell()
         await self._tasks.__aexit__(None, None, None)
 
-    @property
-    def names(self) -> dict[str | None, str]:
-        """The models' names, by what a cell calls them."""
-        return {asked: model.name for asked, model in self._models.items()}
-
     @contextmanager
-    def open_for(self, cell: int, models: Mapping[str | None, Model] | None = None) -> Iterator[None]:
-        """Take sub-calls as those of `cell`, for `models` in place of the usual ones if they are given.
+    def open_for(self, cell: int, offer: Offer | None = None) -> Iterator[None]:
+        """Take sub-calls as those of `cell`, for what `offer` has in place of the usual if it is given.
 
         Those without an answer at the end are cancelled.
         """
         self._cell = cell
-        self._offered = self._models if models is None else models
+        self._kinds = kinds(offer or self.offer, self._max_reply_tokens)
         try:
             yield
         finally:
@@ -142,38 +110,35 @@ class Bridge:
             self._waiting.append(message)
 
     def _take(self, message: WireMessage) -> None:
-        try:
-            request = msgspec.json.decode(message.payload, type=SubcallMessage)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise GuestProtocolError(f"the container sent a malformed sub-call: {error}") from None
+        request = read_message(message.payload)
         if request.id in self._in_flight:
             raise GuestProtocolError(f"the container used the id {request.id} for two sub-calls at once")
         self._calls += 1
         call = f"s{self._calls}"
-        if (reason := self._refusal(request)) is not None:
-            self._refuse(call, request, reason)
+        kind = self._kinds[type(request)]
+        if self._cell is None:
+            self._refuse(call, request, _NO_CELL)
             self._endpoint.release(message)
             return
-        assert self._cell is not None
-        model = self._offered[request.model]
-        self._sink.emit(
-            SubcallRequested(
-                call=call,
-                cell=self._cell,
-                model=model.name,
-                prompt=request.prompt,
-                asked=request.model,
-                max_output_tokens=self._max_reply_tokens,
-            )
+        if (refusal := kind.refusal(request)) is not None:
+            self._refuse(call, request, refusal)
+            self._endpoint.release(message)
+            return
+        self._sink.emit(kind.requested(call, self._cell, request))
+        taken = Taken(
+            call=call,
+            cell=self._cell,
+            message=request,
+            started=time.monotonic(),
+            on_retry=partial(self._retried, call),
         )
-        started = time.monotonic()
-        task = self._tasks.create_task(self._answer(call, request, model, started))
+        task = self._tasks.create_task(self._answer(taken, kind))
         self._in_flight[request.id] = task
 
         def done(task: asyncio.Task[None]) -> None:
             del self._in_flight[request.id]
             if task.cancelled():
-                self._failed(call, request.id, asyncio.CancelledError(), started)
+                self._failed(taken, asyncio.CancelledError())
             self._endpoint.release(message)
             if self._waiting:
                 self._take_next()
@@ -186,83 +151,56 @@ class Bridge:
         except RlmKernelError as error:
             self._endpoint.fail(error)
 
-    def _refusal(self, request: SubcallMessage) -> str | None:
-        if self._cell is None:
-            return "no cell is running: wait for threads and tasks before the cell ends"
-        if request.model not in self._offered:
-            return f"the model {str(request.model)[:100]!r} is not allowed here; leave it out for the default one"
-        return None
-
-    def _refuse(self, call: str, request: SubcallMessage, reason: str) -> None:
+    def _refuse(self, call: str, request: SubcallMessage, refusal: Refusal) -> None:
         self._refused += 1
         if self._refused <= REFUSALS_RECORDED:
             self._sink.emit(
                 SubcallRefused(
                     call=call,
                     cell=self._cell,
-                    reason=reason,
+                    reason=refusal.reason,
                     asked=request.model,
                     prompt=request.prompt[:1000],
                     prompt_length=len(request.prompt),
                 )
             )
-        self._reply_error(request.id, ErrorCode.REFUSED, reason)
+        self._reply_error(request.id, refusal.code, refusal.reason)
 
-    async def _answer(self, call: str, request: SubcallMessage, model: Model, started: float) -> None:
-        def on_retry(attempt: int, error: BaseException, wait: float) -> None:
-            self._record(
-                ModelRetried(
-                    call=call,
-                    attempt=attempt,
-                    error=type(error).__name__,
-                    message=str(error),
-                    wait=wait,
-                    usage=getattr(error, "usage", None),
-                )
-            )
-
-        async with self._parallel:
+    async def _answer(self, taken: Taken, kind: Kind) -> None:
+        async with AsyncExitStack() as room:
+            if not kind.waits:
+                await room.enter_async_context(self._parallel)
             try:
-                completion = await model.complete(
-                    ModelRequest(
-                        messages=(Message(role="user", content=request.prompt),),
-                        max_output_tokens=self._max_reply_tokens,
-                        on_retry=on_retry,
-                    )
-                )
+                answer = await kind.answer(taken)
             except Exception as error:  # noqa: BLE001 - a sub-call's failure, a bug included, must not end the session
-                self._failed(call, request.id, error, started)
+                self._failed(taken, error)
                 return
-            self._record(
-                SubcallReplied(
-                    call=call,
-                    text=completion.text,
-                    finish_reason=completion.finish_reason,
-                    usage=completion.usage,
-                    seconds=time.monotonic() - started,
-                    attempts=completion.attempts,
-                    served_by=completion.served_by,
-                    reply_id=completion.reply_id,
-                )
-            )
-            self._reply(request.id, {"text": completion.text})
+            if kind.waits:
+                await room.enter_async_context(self._parallel)
+            self._record(answer.event)
+            self._reply(taken.message.id, answer.content)
             with suppress(asyncio.CancelledError, RlmKernelError):  # answered, whatever comes now
                 await self._endpoint.sent(Channel.SUBCALL)
 
-    def _failed(self, call: str, request_id: int, error: BaseException, started: float) -> None:
-        code, public = _told(error)
+    def _retried(self, call: str, attempt: int, error: BaseException, wait: float) -> None:
+        usage = getattr(error, "usage", None)
+        name = type(error).__name__
+        self._record(ModelRetried(call=call, attempt=attempt, error=name, message=str(error), wait=wait, usage=usage))
+
+    def _failed(self, taken: Taken, error: BaseException) -> None:
+        code, public = told(error)
         self._record(
             SubcallFailed(
-                call=call,
+                call=taken.call,
                 code=code,
                 error=type(error).__name__,
                 message=str(error),
-                seconds=time.monotonic() - started,
+                seconds=time.monotonic() - taken.started,
                 usage=getattr(error, "usage", None),
                 told=public,
             )
         )
-        self._reply_error(request_id, code, public)
+        self._reply_error(taken.message.id, code, public)
 
     def _record(self, event: AnyEvent) -> None:
         """Record what happened in a task of ours; a recording that fails ends the session, not the task alone."""
@@ -280,21 +218,3 @@ class Bridge:
             self._reply_error(request_id, ErrorCode.FAILED, "the answer is too long for the sandbox")
         elif not self._endpoint.lost.done():
             self._endpoint.send(Channel.SUBCALL, payload)
-
-
-_TOLD: tuple[tuple[type[BaseException], ErrorCode, str], ...] = (
-    (BudgetExceeded, ErrorCode.BUDGET_EXCEEDED, "the run's budget is spent"),
-    (DepthExceeded, ErrorCode.DEPTH_EXCEEDED, "the run's depth limit is reached"),
-    (RetryableModelError, ErrorCode.MODEL_UNAVAILABLE, "the model is unavailable after all retries"),
-    (ModelRejected, ErrorCode.FAILED, "the provider rejected the request; a shorter prompt may help"),
-    (asyncio.CancelledError, ErrorCode.FAILED, "the sub-call was cancelled"),
-    (BaseException, ErrorCode.FAILED, "the sub-call failed"),
-)
-"""What the guest is told of an error: its kind in words of our own; the first class that fits counts."""
-
-
-def _told(error: BaseException) -> tuple[ErrorCode, str]:
-    if isinstance(error, KnownFailure):
-        return ErrorCode(error.code), error.told
-    code, text = next((code, text) for kind, code, text in _TOLD if isinstance(error, kind))
-    return code, f"{text} ({type(error).__name__})" if isinstance(error, RlmKernelError) else text

@@ -51,6 +51,7 @@ class Progress:
         self._view = RunView(clock)
         self._spinner = Spinner("dots")
         self._live: Live | None = None
+        self._indent = ""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -65,9 +66,13 @@ class Progress:
             with self._silent_without_terminal():
                 self._live.stop()
 
-    def emit(self, event: ev.AnyEvent) -> None:
-        """Show `event`."""
+    def emit(self, event: ev.AnyEvent, node: str = "") -> None:
+        """Show `event` of the session at `node`; of those below the root, little more than their ends."""
         with self._silent_without_terminal():
+            if node:
+                self._view.take_below(event, node)
+                self._show_below(event, node)
+                return
             if isinstance(event, ev.TurnStarted | ev.RunFinished) and self._view.turn is not None:
                 self._line(turn_line(self._view.turn, self._view.elapsed))
                 self._view.turn = None
@@ -84,12 +89,24 @@ class Progress:
                 raise
             self._console.on_broken_pipe()
 
+    def _show_below(self, event: ev.AnyEvent, node: str) -> None:
+        self._indent = f"{'  ' * (node.count('/') + 1)}{node}: "
+        try:
+            if isinstance(event, ev.RunFinished):
+                why = f": {one_line(event.message)}" if event.message else ""
+                turns = f"{event.turns} turn{'s' if event.turns != 1 else ''}"
+                self._line(f"{event.status} · {turns} · {clock_time(event.seconds)}{why}")
+            elif self._verbose or isinstance(event, ev.Notice):
+                self._show(event)
+        finally:
+            self._indent = ""
+
     def _status(self) -> Text:
         frame = self._spinner.render(self._console.get_time())
         return Text(f"{frame} {status_line(self._view)}", no_wrap=True, overflow="ellipsis")
 
     def _line(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style=style), soft_wrap=True)
+        self._console.print(Text(self._indent + text, style=style), soft_wrap=True)
 
     def _block(self, title: str, text: str) -> None:
         if self._verbose:
@@ -166,6 +183,8 @@ def status_line(view: RunView) -> str:
     if view.in_flight or view.done or view.failed:
         failed = f", {view.failed} failed" if view.failed else ""
         parts.append(f"sub-calls {len(view.in_flight)} in flight, {view.done} done{failed}")
+    if view.below:
+        parts.append(f"{len(view.below)} session{'s' if len(view.below) > 1 else ''} below")
     return " · ".join([*parts, *used(view.usage), clock_time(view.elapsed)])
 
 

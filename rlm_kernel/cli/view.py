@@ -36,6 +36,8 @@ class RunView:
         self.turn: TurnView | None = None
         self.usage = Usage()
         self.in_flight: set[str] = set()
+        self.below: set[str] = set()
+        """The sessions that sub-calls started, by their place in the run."""
         self.done = 0
         self.failed = 0
 
@@ -52,6 +54,16 @@ class RunView:
     @singledispatchmethod
     def take(self, event: ev.AnyEvent) -> None:
         """Take note of `event`; one that changes nothing here is passed over."""
+
+    def take_below(self, event: ev.AnyEvent, node: str) -> None:
+        """Take note of an event of a session that a sub-call started."""
+        match event:
+            case ev.RunStarted():
+                self.below.add(node)
+            case ev.RunFinished():
+                self.below.discard(node)
+            case ev.ModelReplied() | ev.SubcallReplied():
+                self._add(event.usage)
 
     def _begin(self, doing: str) -> None:
         self.doing, self.since = doing, self._clock()

@@ -27,7 +27,7 @@ from rlm_kernel.events.cells import (
     InterruptReason,
     InterruptStep,
 )
-from rlm_kernel.events.record import SCHEMA_VERSION, AnyEvent, EventSink, Record
+from rlm_kernel.events.record import SCHEMA_VERSION, AnyEvent, EventSink, Record, TreeSink
 from rlm_kernel.events.run import AnswerGiven, AnswerSource, ContextStored, Notice, RunFinished, RunStarted, RunStatus
 from rlm_kernel.events.sandbox import KernelLost, KernelReady, KernelRebuilt, SandboxStarted
 
@@ -66,5 +66,6 @@ __all__ = [
     "SubcallRefused",
     "SubcallReplied",
     "SubcallRequested",
+    "TreeSink",
     "TurnStarted",
 ]

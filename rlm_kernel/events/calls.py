@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from rlm_kernel.events.base import Event
@@ -73,7 +75,11 @@ class ModelRetried(Event, frozen=True, kw_only=True):
 
 
 class SubcallRequested(Event, frozen=True, kw_only=True):
-    """A cell asked a sub-model and the host took the call. `asked` is the model the cell named, None if it did not."""
+    """A cell asked a sub-model and the host took the call. `asked` is the model the cell named, None if it did not.
+
+    The answer to one of `kind` "rlm" comes from a session of its own, whose events have this call's name at the end of
+    their `node`; `context_digest` names the context it was given, None where that is the prompt.
+    """
 
     call: str
     cell: int
@@ -81,6 +87,8 @@ class SubcallRequested(Event, frozen=True, kw_only=True):
     prompt: str
     asked: str | None = None
     max_output_tokens: int | None = None
+    kind: Literal["llm", "rlm"] = "llm"
+    context_digest: str | None = None
 
 
 class SubcallReplied(Event, frozen=True, kw_only=True):

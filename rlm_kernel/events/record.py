@@ -54,17 +54,29 @@ AnyEvent = (
 )
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a recording: the schema's version, a number that counts from 0, UTC in seconds, the event."""
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a recording: the schema's version, a number that counts from 0, UTC in seconds, the event.
+
+    `node` says whose event it is: "" is the root session, "s12" the session that answers its sub-call s12, "s12/s3" the
+    one that answers that one's sub-call s3.
+    """
 
     v: int
     seq: int
     at: float
     event: AnyEvent
+    node: str = ""
 
 
 class EventSink(Protocol):
-    """Where events go."""
+    """Where one session's events go."""
 
     def emit(self, event: AnyEvent) -> None:
         """Take `event`; it is durable against a kill of this process when this returns."""
+
+
+class TreeSink(Protocol):
+    """Where the events of a whole run go, those of the sessions that its sub-calls started among them."""
+
+    def emit(self, event: AnyEvent, node: str = "") -> None:
+        """Take `event` of the session at `node`, as `EventSink` does."""

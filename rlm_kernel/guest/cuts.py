@@ -8,6 +8,7 @@ ENTRY_LIMIT = 256 * 1024
 BUNDLE_LIMIT = 900_000
 TRACEBACK_LIMIT = 64 * 1024
 MESSAGE_LIMIT = 16 * 1024
+NESTING_LIMIT = 100
 _PIECE = 64 * 1024
 
 
@@ -98,3 +99,11 @@ def bundle_size(value: Any) -> int:
     if isinstance(value, (list, tuple)):
         return sum(map(bundle_size, value)) + 2
     return 32
+
+
+def is_nested(value: Any, limit: int = NESTING_LIMIT) -> bool:
+    """Say whether lists and dicts lie in each other more than `limit` deep; the host's reader has its limit too."""
+    if not isinstance(value, (list, tuple, dict)):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return not limit or any(is_nested(item, limit - 1) for item in items)

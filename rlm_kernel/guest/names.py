@@ -1,19 +1,17 @@
 """The names that model-written code finds in the kernel, and what a cell leaves behind at its end."""
 
-import asyncio
 import json
 import types
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from .cuts import cut_text
+from . import questions
+from .cuts import cut_text, is_nested
 from .subcalls import BudgetExceeded, DepthExceeded, LLMQueryError, ModelUnavailable, Subcalls
 from .wire import MIB
 
 CELL_MIME = "application/vnd.rlm-kernel.cell+json"
 NAMES_LIMIT = 200
-NESTING_LIMIT = 100
 
 
 class _Final(NamedTuple):
@@ -25,7 +23,6 @@ class _Kernel:
     """What the functions below work on; `attach` fills it in when the kernel starts."""
 
     def __init__(self) -> None:
-        self.subcalls: Subcalls
         self.variables: dict[str, Any] = {}
         self.hidden: set[str] = set()
         self.final: _Final | None = None
@@ -36,7 +33,7 @@ _kernel = _Kernel()
 
 def attach(subcalls: Subcalls) -> dict[str, Any]:
     """Connect this module with the host and return the namespace for cells."""
-    _kernel.subcalls = subcalls
+    questions.attach(subcalls)
     _kernel.variables = {function.__name__: function for function in _FUNCTIONS}
     _kernel.variables |= {error.__name__: error for error in _ERRORS}
     _kernel.variables["answer"] = {"content": "", "ready": False}
@@ -54,40 +51,6 @@ def bind(contexts: dict[str, Any]) -> None:
 def hide(names: Iterable[str]) -> None:
     """Leave `names` out of the cells' own variables."""
     _kernel.hidden.update(names)
-
-
-def llm_query(prompt: str, model: str | None = None) -> str:
-    """Ask a sub-model one question and return its answer as text."""
-    return _result(_kernel.subcalls.submit(prompt, model))
-
-
-def llm_query_batched(
-    prompts: Sequence[str], model: str | None = None, *, return_exceptions: bool = False
-) -> list[Any]:
-    """Ask many questions in parallel and return the answers in order.
-
-    If one fails, its error is raised once all have finished; with `return_exceptions` it is returned in its place.
-    """
-    futures = _submit_all(prompts, model)
-    try:
-        wait(futures)
-    finally:
-        for future in futures:
-            future.cancel()
-    return _collect([future.exception() or future.result() for future in futures], return_exceptions)
-
-
-async def allm_query(prompt: str, model: str | None = None) -> str:
-    """Ask a sub-model one question; the awaitable form of `llm_query`."""
-    return await asyncio.wrap_future(_kernel.subcalls.submit(prompt, model))
-
-
-async def allm_query_batched(
-    prompts: Sequence[str], model: str | None = None, *, return_exceptions: bool = False
-) -> list[Any]:
-    """Ask many questions in parallel; the awaitable form of `llm_query_batched`."""
-    futures = [asyncio.wrap_future(future) for future in _submit_all(prompts, model)]
-    return _collect(await asyncio.gather(*futures, return_exceptions=True), return_exceptions)
 
 
 def FINAL(value: Any) -> None:  # noqa: N802
@@ -114,7 +77,7 @@ def SHOW_VARS() -> dict[str, str]:  # noqa: N802
     return {name: _describe(_kernel.variables[name]) for name in user_names()}
 
 
-_FUNCTIONS = (llm_query, llm_query_batched, allm_query, allm_query_batched, FINAL, FINAL_VAR, SHOW_VARS)
+_FUNCTIONS = (*questions.FUNCTIONS, FINAL, FINAL_VAR, SHOW_VARS)
 _ERRORS = (LLMQueryError, BudgetExceeded, DepthExceeded, ModelUnavailable)
 
 
@@ -161,30 +124,6 @@ def _ready_answer() -> dict[Any, Any] | None:
     return answer if isinstance(ready, (bool, int, str)) and ready else None
 
 
-def _submit_all(prompts: Iterable[str], model: str | None) -> "list[Future[str]]":
-    if isinstance(prompts, str):
-        raise TypeError("prompts must be a list of str, not one str")
-    encoded = [_kernel.subcalls.encode(prompt, model) for prompt in prompts]
-    return [_kernel.subcalls.post(number, payload) for number, payload in encoded]
-
-
-def _result(future: "Future[str]") -> str:
-    try:
-        return future.result()
-    finally:
-        future.cancel()
-
-
-def _collect(results: Sequence[str | BaseException], return_exceptions: bool) -> list[Any]:
-    failed = [index for index, result in enumerate(results) if isinstance(result, BaseException)]
-    if failed and not return_exceptions:
-        error = results[failed[0]]
-        assert isinstance(error, BaseException)
-        error.add_note(f"{len(failed)} of {len(results)} sub-calls failed; this one is number {failed[0]} from 0")
-        raise error
-    return list(results)
-
-
 def _portable(value: Any) -> Any:
     """Return `value` as JSON can carry it, else as text, and within the size that crosses to the host."""
     if not isinstance(value, str):
@@ -193,18 +132,10 @@ def _portable(value: Any) -> Any:
         except (TypeError, ValueError, RecursionError):
             value = str(value)
         else:
-            if len(text.encode(errors="surrogatepass")) <= MIB and not _is_nested(loaded := json.loads(text)):
+            if len(text.encode(errors="surrogatepass")) <= MIB and not is_nested(loaded := json.loads(text)):
                 return loaded
             value = text
     return cut_text(value, MIB)
-
-
-def _is_nested(value: Any, limit: int = NESTING_LIMIT) -> bool:
-    """Say whether lists and dicts lie in each other more than `limit` deep; the host's reader has its limit too."""
-    if not isinstance(value, (list, dict)):
-        return False
-    items = value.values() if isinstance(value, dict) else value
-    return not limit or any(_is_nested(item, limit - 1) for item in items)
 
 
 def _describe(value: Any) -> str:

@@ -5,8 +5,12 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 from .wire import LIMITS, Channel, ErrorCode
+
+Reply = dict[str, Any]
+"""What the host sends for a call that was answered: its `text`, and perhaps a `note` for who asked."""
 
 
 class LLMQueryError(Exception):
@@ -42,38 +46,26 @@ class Subcalls:
         self._send = send
         # numbers of an earlier kernel are never used again, so a late answer can't be taken for another's
         self._numbers = itertools.count(generation << 32)
-        self._pending: dict[int, Future[str]] = {}
+        self._pending: dict[int, Future[Reply]] = {}
         self._pid = os.getpid()
 
-    def submit(self, prompt: str, model: str | None) -> "Future[str]":
-        """Send one request. Raise `TypeError` or `ValueError` for one that can't be sent."""
-        number, payload = self.encode(prompt, model)
-        return self.post(number, payload)
-
-    def encode(self, prompt: str, model: str | None) -> tuple[int, bytes]:
-        """Check one request and make its message."""
-        if not isinstance(prompt, str):
-            raise TypeError(f"a prompt must be a str, not {type(prompt).__name__}")
-        if not prompt.strip():
-            raise ValueError("the prompt is empty")
-        if model is not None and not isinstance(model, str):
-            raise TypeError(f"model must be a str or None, not {type(model).__name__}")
+    def encode(self, kind: str, **fields: Any) -> tuple[int, bytes]:
+        """Make the message of one request. Raise `TypeError` or `ValueError` for one that can't be sent."""
         if os.getpid() != self._pid:
             raise LLMQueryError("sub-calls work in the kernel's own process only: use threads instead of processes")
         number = next(self._numbers)
-        request = json.dumps({"id": number, "prompt": prompt, "model": model}, ensure_ascii=False)
         try:
-            payload = request.encode()
+            payload = json.dumps({"kind": kind, "id": number, **fields}, ensure_ascii=False, allow_nan=False).encode()
         except UnicodeEncodeError as error:
-            raise ValueError(f"the prompt can't be sent as UTF-8: {error.reason} at {error.start}") from None
+            raise ValueError(f"the call can't be sent as UTF-8: {error.reason} at {error.start}") from None
         limit = LIMITS[Channel.SUBCALL].message
         if len(payload) > limit:
-            raise ValueError(f"the prompt has {len(payload):,} bytes, at most {limit:,} can be sent: split it")
+            raise ValueError(f"the call has {len(payload):,} bytes, at most {limit:,} can be sent: split it")
         return number, payload
 
-    def post(self, number: int, payload: bytes) -> "Future[str]":
+    def post(self, number: int, payload: bytes) -> "Future[Reply]":
         """Send an encoded request."""
-        future: Future[str] = Future()
+        future: Future[Reply] = Future()
         self._pending[number] = future
         future.add_done_callback(lambda _: self._pending.pop(number, None))
         self._send(payload)
@@ -86,6 +78,6 @@ class Subcalls:
         if future is None or not future.set_running_or_notify_cancel():
             return
         if (error := reply.get("error")) is None:
-            future.set_result(reply["text"])
+            future.set_result(reply)
         else:
             future.set_exception(_ERRORS.get(error["code"], LLMQueryError)(error["message"]))

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
+import msgspec
+
 from rlm_kernel.types import JSON, Message, Tool, ToolCall, Usage
 
 OnRetry = Callable[[int, BaseException, float], None]
@@ -33,6 +35,8 @@ class ModelRequest:
     `extra` are further fields of the provider's own. `on_retry` is told of every failed attempt that is followed by
     another. With `on_text` the reply is streamed and its pieces are passed on; those before an `on_retry` are void.
     `queued` is for wrappers.
+    `context`, text or encoded JSON, is for a model that is a session of its own: what the question is about; `call`
+    names the sub-call that asks, for what that session records.
     """
 
     messages: tuple[Message, ...]
@@ -42,13 +46,16 @@ class ModelRequest:
     on_retry: OnRetry | None = field(default=None, compare=False)
     on_text: OnText | None = field(default=None, compare=False)
     queued: Queued = field(default=nullcontext, compare=False)
+    context: str | msgspec.Raw | None = None
+    call: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """A model's reply: text, or calls of tools, or both. `served_by` is the model that the provider says answered.
 
-    `finish_reason` is in OpenAI's words. `reasoning` is what the provider wants back as part of the reply's message.
+    `finish_reason` is in OpenAI's words. `reasoning` is what the provider wants back as part of the reply's message,
+    `note` what who asked should know of the reply.
     """
 
     text: str
@@ -59,6 +66,7 @@ class Completion:
     reply_id: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     reasoning: JSON = None
+    note: str = ""
 
 
 class Model(Protocol):

@@ -1,12 +1,13 @@
 """The recording: every event of a run, one line of JSON each, written before it is acted on."""
 
 from rlm_kernel.recording.folder import EVENTS_FILE, new_run_id, run_folder
-from rlm_kernel.recording.log import LINE_LIMIT, RecordingLog, Tee
+from rlm_kernel.recording.log import LINE_LIMIT, AtNode, RecordingLog, Tee
 from rlm_kernel.recording.reader import read_events
 
 __all__ = [
     "EVENTS_FILE",
     "LINE_LIMIT",
+    "AtNode",
     "RecordingLog",
     "Tee",
     "new_run_id",

@@ -13,7 +13,7 @@ from typing import Self
 import msgspec
 
 from rlm_kernel.errors import RecordingError, RlmKernelError
-from rlm_kernel.events import SCHEMA_VERSION, AnyEvent, EventSink, Record
+from rlm_kernel.events import SCHEMA_VERSION, AnyEvent, Record, TreeSink
 from rlm_kernel.recording.folder import EVENTS_FILE, make_run_folder, sync_folder
 from rlm_kernel.storage import storage_error, storing
 from rlm_kernel.types import JSON
@@ -51,8 +51,8 @@ class RecordingLog:
         self._syncer = threading.Thread(target=self._sync, name=f"recording {run}", daemon=True)
         self._syncer.start()
 
-    def emit(self, event: AnyEvent) -> None:
-        """Append `event`.
+    def emit(self, event: AnyEvent, node: str = "") -> None:
+        """Append `event` of the session at `node`.
 
         Raise `RecordingError` if it can't be a line, `StorageFull` or `StorageError` if this or an earlier one failed.
         """
@@ -60,7 +60,7 @@ class RecordingLog:
             if self._closed:
                 raise RecordingError(f"{self.path} is closed")
             self._raise_failure()
-            line = self._line(Record(v=SCHEMA_VERSION, seq=self._seq, at=time.time(), event=event))
+            line = self._line(Record(v=SCHEMA_VERSION, seq=self._seq, at=time.time(), event=event, node=node))
             self._write(line)
             self._raise_failure()
             self._seq += 1
@@ -145,13 +145,25 @@ class Tee:
     display's, as a bug that should be seen, and by then the event is recorded.
     """
 
-    def __init__(self, *sinks: EventSink) -> None:
+    def __init__(self, *sinks: TreeSink) -> None:
         self._sinks = sinks
 
-    def emit(self, event: AnyEvent) -> None:
+    def emit(self, event: AnyEvent, node: str = "") -> None:
         """Hand `event` to every sink."""
         for sink in self._sinks:
-            sink.emit(event)
+            sink.emit(event, node)
+
+
+class AtNode:
+    """The sink of the session at `node`, which writes into the sink of the whole run."""
+
+    def __init__(self, sink: TreeSink, node: str) -> None:
+        self._sink = sink
+        self._node = node
+
+    def emit(self, event: AnyEvent) -> None:
+        """Pass `event` on as one of this session."""
+        self._sink.emit(event, self._node)
 
 
 def _encodable(value: JSON) -> JSON:

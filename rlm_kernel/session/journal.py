@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rlm_kernel.events import (
     AnyEvent,
@@ -47,12 +47,20 @@ def digest(prompt: str) -> bytes:
     return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()
 
 
-@dataclass(slots=True)
-class JournalCall:
-    """A sub-call of a cell: `asked` as the cell named its model, and the answer, or what the cell was told instead."""
+class CallKey(NamedTuple):
+    """What tells one sub-call from another: `asked` is the model that the cell named, the rest digests."""
 
+    kind: str
     asked: str | None
     prompt: bytes
+    context: str | None = None
+
+
+@dataclass(slots=True)
+class JournalCall:
+    """A sub-call of a cell: what was asked for, and the answer, or what the cell was told instead."""
+
+    key: CallKey
     text: str | None = None
     code: str = "failed"
     told: str = ""
@@ -107,7 +115,9 @@ class Journal:
             case CellFinished() if self._running is not None and event.cell == self._running.cell:
                 self._finish(self._running, event)
             case SubcallRequested() if self._running is not None and event.cell == self._running.cell:
-                asked = self._calls[event.call] = JournalCall(event.asked, digest(event.prompt))
+                asked = self._calls[event.call] = JournalCall(
+                    CallKey(event.kind, event.asked, digest(event.prompt), event.context_digest)
+                )
                 self._running.calls.append(asked)
                 self._take(_CALL_COST)
             case SubcallReplied() if (call := self._calls.pop(event.call, None)) is not None:

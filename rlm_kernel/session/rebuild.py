@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rlm_kernel.bridge import Bridge, KnownFailure
+from rlm_kernel.bridge import Bridge, KnownFailure, Models, Offer, context_digest
 from rlm_kernel.kernel import CellResult, KernelClient, Stop
-from rlm_kernel.models.model import Completion, Model, ModelRequest
-from rlm_kernel.session.journal import JournalCall, JournalCell, digest
+from rlm_kernel.models.model import Completion, ModelRequest
+from rlm_kernel.session.journal import CallKey, JournalCall, JournalCell, digest
 from rlm_kernel.types import Usage
 
 MARGIN = 5.0
@@ -37,7 +37,7 @@ async def run_again(cells: Sequence[JournalCell], kernel: KernelClient, bridge: 
     for number, cell in enumerate(cells):
         answers = _Answers(cell.calls)
         stop.add_done_callback(answers.end)
-        with bridge.open_for(cell.cell, answers.models(bridge.names)):
+        with bridge.open_for(cell.cell, answers.offer(bridge.offer)):
             result = await kernel.run(
                 cell.code,
                 cell=cell.cell,
@@ -72,22 +72,25 @@ class _Answers:
     def __init__(self, calls: Iterable[JournalCall]) -> None:
         self.missing = False
         self.over: Stop = asyncio.get_running_loop().create_future()
-        self._calls: dict[tuple[str | None, bytes], deque[JournalCall]] = defaultdict(deque)
+        self._calls: dict[CallKey, deque[JournalCall]] = defaultdict(deque)
         for call in calls:
-            self._calls[call.asked, call.prompt].append(call)
+            self._calls[call.key].append(call)
 
     def end(self, why: Stop) -> None:
         """End the cell."""
         if not self.over.done():
             self.over.set_result(why.result())
 
-    def models(self, names: Mapping[str | None, str]) -> Mapping[str | None, Model]:
+    def offer(self, usual: Offer) -> Offer:
         """Return a model for each that a cell may ask, which answers from here."""
-        return {asked: _RecordedModel(self, asked, name) for asked, name in names.items()}
+        return Offer(self._models("llm", usual.models), self._models("rlm", usual.children))
 
-    def take(self, asked: str | None, prompt: str) -> JournalCall:
+    def _models(self, kind: str, models: Models) -> Models:
+        return {asked: _RecordedModel(self, kind, asked, model.name) for asked, model in models.items()}
+
+    def take(self, key: CallKey) -> JournalCall:
         """Return the first call that fits and was not taken yet. Raise `KnownFailure` if there is none."""
-        waiting = self._calls[asked, digest(prompt)]
+        waiting = self._calls[key]
         if not waiting:
             self.missing = True
             if not self.over.done():
@@ -99,14 +102,16 @@ class _Answers:
 class _RecordedModel:
     """Gives the answers of earlier calls; it reaches no provider and costs nothing."""
 
-    def __init__(self, answers: _Answers, asked: str | None, name: str) -> None:
+    def __init__(self, answers: _Answers, kind: str, asked: str | None, name: str) -> None:
         self.name = name
         self._answers = answers
+        self._kind = kind
         self._asked = asked
 
     async def complete(self, request: ModelRequest) -> Completion:
         """Answer as before. Raise `KnownFailure` where the call had failed."""
-        call = self._answers.take(self._asked, request.messages[0].content)
+        prompt = digest(request.messages[0].content)
+        call = self._answers.take(CallKey(self._kind, self._asked, prompt, context_digest(request.context)))
         if call.text is None:
             raise KnownFailure(call.code, call.told)
         return Completion(text=call.text, finish_reason="stop", usage=Usage(), served_by="journal")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from rlm_kernel.bridge import Bridge
+from rlm_kernel.bridge import Bridge, Models, Offer
 from rlm_kernel.errors import ContextTooLarge, KernelFailed, SandboxLost
 from rlm_kernel.events import EventSink, InterruptReason, KernelReady, KernelRebuilt, Notice
 from rlm_kernel.kernel import CellResult, Stop
-from rlm_kernel.models.model import Model
 from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.spec import SandboxSpec
 from rlm_kernel.sandbox.stored import Stored
@@ -33,17 +32,19 @@ class SessionSpec:
     """What a session is made of.
 
     `sandbox.folder` is where the session's own folder is made.
-    `models` is the allow-list of sub-models by name, None being the default; `cell_timeout` is in seconds. With
-    `rebuild` a lost kernel's variables are made anew from the cells that had ended.
+    `models` is the allow-list of sub-models by name, None being the default, `children` that of models that are
+    sessions themselves, empty where the depth limit is reached; `cell_timeout` is in seconds. With `rebuild` a lost
+    kernel's variables are made anew from the cells that had ended.
     """
 
     sandbox: SandboxSpec
     context: Stored
-    models: Mapping[str | None, Model]
+    models: Models
     cell_timeout: float
     parallel_subcalls: int = 50
     max_reply_tokens: int | None = None
     rebuild: bool = False
+    children: Models = field(default_factory=dict)
 
 
 class Session:
@@ -178,7 +179,7 @@ async def open_session(
         ready = await life.begin()
         async with Bridge(
             life.endpoint,
-            spec.models,
+            Offer(spec.models, spec.children),
             sink,
             parallel=spec.parallel_subcalls,
             max_reply_tokens=spec.max_reply_tokens,

@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from rlm_kernel.bridge import Bridge
+from rlm_kernel.bridge import Bridge, Offer
 from rlm_kernel.errors import RlmKernelError
 from rlm_kernel.events import AnyEvent
 from rlm_kernel.guest.wire import CREDIT, FLAG_CREDIT, FRAME_LIMIT, HEADER, LIMITS, Channel, Wire, WireError
@@ -107,7 +107,11 @@ jupyter: list[dict[str, Any]] = [
     }
     for kind, content in contents.items()
 ]
-subcalls: list[dict[str, Any]] = [{"id": 1, "prompt": "p", "model": None}, {"id": 2, "prompt": "p", "model": "other"}]
+subcalls: list[dict[str, Any]] = [
+    {"kind": "llm", "id": 1, "prompt": "p", "model": None},
+    {"kind": "llm", "id": 2, "prompt": "p", "model": "other"},
+    {"kind": "rlm", "id": 3, "prompt": "p", "model": None, "context": {"text": ["c"]}},
+]
 seeds: dict[Channel, list[dict[str, Any]]] = {
     Channel.CONTROL: control,
     Channel.SHELL: jupyter,
@@ -155,7 +159,7 @@ class Echo:
 class Encoded(Events):
     """Writes each event as a recording does, and keeps none."""
 
-    def emit(self, event: AnyEvent) -> None:
+    def emit(self, event: AnyEvent, node: str = "") -> None:
         """Write `event`."""
         msgspec.json.encode(_encodable(msgspec.to_builtins(event)))
 
@@ -172,7 +176,7 @@ async def one_session(sent: list[tuple[Channel, bytes]]) -> CellResult | RlmKern
         await guest.next(Channel.CONTROL)
         await guest.say(Channel.CONTROL, control[0])
         await starting
-        async with Bridge(endpoint, {None: Echo()}, Encoded(), parallel=50) as bridge:
+        async with Bridge(endpoint, Offer({None: Echo()}, {None: Echo()}), Encoded(), parallel=50) as bridge:
             with bridge.open_for(1):
                 running = asyncio.ensure_future(client.run("1", cell=1, turn=1, time_limit=60))
                 request = await guest.next(Channel.SHELL)

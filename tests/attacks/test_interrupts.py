@@ -24,8 +24,8 @@ kernel.session.send(way, "execute_reply", reply, parent, ident=kernel._parent_id
 """
 FORGED_ORDERS = """
 import json
-from rlm_guest import names, wire
-link = names._kernel.subcalls._send.__self__.link
+from rlm_guest import questions, wire
+link = questions._host._send.__self__.link
 for message in (
     {"type": "restarted", "generation": 9},
     {"type": "kernel_ready", "generation": 9, "context_type": "str", "context_length": 1},

@@ -36,7 +36,7 @@ class Counting:
 class Forgetful(Events):
     """Keeps no event, so that what a test measures is the session's."""
 
-    def emit(self, event: AnyEvent) -> None:
+    def emit(self, event: AnyEvent, node: str = "") -> None:
         """Forget `event`."""
 
 

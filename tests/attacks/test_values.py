@@ -75,10 +75,10 @@ class Recorded(Events):
         super().__init__()
         self._log = log
 
-    def emit(self, event: AnyEvent) -> None:
+    def emit(self, event: AnyEvent, node: str = "") -> None:
         """Record and keep `event`."""
         self._log.emit(event)
-        super().emit(event)
+        super().emit(event, node)
 
 
 @pytest.fixture

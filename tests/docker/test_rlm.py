@@ -170,8 +170,8 @@ def test_ctrl_c_ends_the_run_first(settings: Settings, tmp_path: Path, inside_a_
     """Ctrl-C in `completion` is raised on after the container is gone and the recording has ended."""
 
     class Interrupt(Events):
-        def emit(self, event: AnyEvent) -> None:
-            super().emit(event)
+        def emit(self, event: AnyEvent, node: str = "") -> None:
+            super().emit(event, node)
             if isinstance(event, CellStarted):
                 threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 

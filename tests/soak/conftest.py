@@ -20,7 +20,7 @@ class Counted(Events):
         super().__init__()
         self.count: Counter[str] = Counter()
 
-    def emit(self, event: AnyEvent) -> None:
+    def emit(self, event: AnyEvent, node: str = "") -> None:
         """Count `event`."""
         self.count[type(event).__name__] += 1
 

@@ -149,9 +149,9 @@ class Waiting(Events):
         super().__init__()
         self.runs = asyncio.Event()
 
-    def emit(self, event: AnyEvent) -> None:
+    def emit(self, event: AnyEvent, node: str = "") -> None:
         """Keep `event`."""
-        super().emit(event)
+        super().emit(event, node)
         if isinstance(event, CellOutput):
             self.runs.set()
 

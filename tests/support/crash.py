@@ -95,7 +95,7 @@ class Teller:
     def __init__(self, step: Step) -> None:
         self._step = step
 
-    def emit(self, event: AnyEvent) -> None:
+    def emit(self, event: AnyEvent, node: str = "") -> None:
         """Say what happened."""
         name = type(event).__name__
         sys.stdout.write(f"{name}\n")

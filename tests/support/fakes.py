@@ -116,6 +116,6 @@ class ListSink:
     def __init__(self) -> None:
         self.events: list[AnyEvent] = []
 
-    def emit(self, event: AnyEvent) -> None:
+    def emit(self, event: AnyEvent, node: str = "") -> None:
         """Keep `event`."""
         self.events.append(event)

@@ -14,11 +14,17 @@ class Events:
 
     def __init__(self) -> None:
         self.all: list[AnyEvent] = []
+        self.nodes: list[str] = []
 
-    def emit(self, event: AnyEvent) -> None:
+    def emit(self, event: AnyEvent, node: str = "") -> None:
         """Keep `event`."""
         self.all.append(event)
+        self.nodes.append(node)
 
     def of(self, kind: type[E]) -> list[E]:
         """Return the events of one class."""
         return [event for event in self.all if isinstance(event, kind)]
+
+    def at(self, kind: type[E]) -> list[tuple[str, E]]:
+        """Return the events of one class, each with its session's place in the run."""
+        return [(node, event) for node, event in zip(self.nodes, self.all, strict=True) if isinstance(event, kind)]

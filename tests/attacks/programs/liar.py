@@ -68,7 +68,7 @@ LIES: dict[str, Callable[[], Any]] = {
     "bind failed": lambda: hello() + control("bind_failed", message="\x1b]0;title\x07" * 1000),
     "died": lambda: hello() + control("kernel_died", generation=1, code=HUGE),
     "context": lambda: ready() + frame(CONTEXT, b"mine"),
-    "sub-call": lambda: ready() + frame(SUBCALL, b'{"id":1,"prompt":"x","depth":0}'),
+    "sub-call": lambda: ready() + frame(SUBCALL, b'{"kind":"rlm","id":1,"prompt":"x","depth":0}'),
 }
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
-from rlm_kernel.bridge import Bridge, KnownFailure
+from rlm_kernel.bridge import Bridge, KnownFailure, Models, Offer
 from rlm_kernel.errors import BudgetExceeded, GuestProtocolError, ModelRejected, RateLimited, StorageFull
 from rlm_kernel.events import (
     AnyEvent,
@@ -24,19 +27,21 @@ from rlm_kernel.events import (
 from rlm_kernel.guest.wire import Channel
 from rlm_kernel.models.model import Model
 from rlm_kernel.stream import Endpoint
-from tests.support.fakes import FakeModel, SilentModel
+from tests.support.fakes import FakeModel, SilentModel, completion
 from tests.support.guest import Guest, guest_and_endpoint
 from tests.support.sinks import Events
 
 
 @asynccontextmanager
 async def bridged(
-    model: Model, sink: EventSink, more: Mapping[str | None, Model] | None = None
+    model: Model, sink: EventSink, more: Models | None = None, children: Models | None = None
 ) -> AsyncIterator[tuple[Guest, Bridge, Endpoint]]:
     """Yield a guest whose sub-calls `model` answers while cell 1 runs."""
     async with (
         guest_and_endpoint() as (guest, endpoint),
-        Bridge(endpoint, {None: model, **(more or {})}, sink, parallel=50, max_reply_tokens=100) as bridge,
+        Bridge(
+            endpoint, Offer({None: model, **(more or {})}, children or {}), sink, parallel=50, max_reply_tokens=100
+        ) as bridge,
     ):
         with bridge.open_for(1):
             yield guest, bridge, endpoint
@@ -44,7 +49,7 @@ async def bridged(
 
 async def ask(guest: Guest, number: int, **fields: Any) -> None:
     """Send one sub-call."""
-    await guest.say(Channel.SUBCALL, {"id": number, "prompt": "p", "model": None, **fields})
+    await guest.say(Channel.SUBCALL, {"kind": "llm", "id": number, "prompt": "p", "model": None, **fields})
 
 
 async def test_an_answer_goes_back_and_is_recorded() -> None:
@@ -72,7 +77,7 @@ async def test_calls_run_at_the_same_time() -> None:
 async def test_no_cell_no_call() -> None:
     """A sub-call that arrives while no cell runs is refused, recorded, and reaches no model."""
     model, events = FakeModel(["never"]), Events()
-    async with guest_and_endpoint() as (guest, endpoint), Bridge(endpoint, {None: model}, events, parallel=50):
+    async with guest_and_endpoint() as (guest, endpoint), Bridge(endpoint, Offer({None: model}), events, parallel=50):
         await ask(guest, 1)
         reply = await guest.next(Channel.SUBCALL)
         assert reply["error"]["code"] == "refused"
@@ -83,7 +88,7 @@ async def test_no_cell_no_call() -> None:
 async def test_refusals_do_not_fill_the_recording() -> None:
     """However much is refused, the recording grows by a bounded amount, and the rest is counted."""
     events, model = Events(), FakeModel([])
-    async with guest_and_endpoint() as (guest, endpoint), Bridge(endpoint, {None: model}, events, parallel=50):
+    async with guest_and_endpoint() as (guest, endpoint), Bridge(endpoint, Offer({None: model}), events, parallel=50):
         for number in range(250):
             await ask(guest, number, prompt="x" * 50_000)
             assert (await guest.next(Channel.SUBCALL))["error"]["code"] == "refused"
@@ -109,7 +114,7 @@ async def test_calls_over_the_limit_wait() -> None:
     model = FakeModel([str(number) for number in range(2500)])
     async with bridged(model, Events()) as (guest, _, _):
         for number in range(2500):
-            guest.wire.send(Channel.SUBCALL, json.dumps({"id": number, "prompt": "p"}).encode())
+            guest.wire.send(Channel.SUBCALL, json.dumps({"kind": "llm", "id": number, "prompt": "p"}).encode())
         await guest.flush()
         answered = {(await guest.next(Channel.SUBCALL))["id"] for _ in range(2500)}
     assert answered == set(range(2500))
@@ -141,7 +146,7 @@ async def test_a_sub_call_ends_with_its_cell() -> None:
     model, events = SilentModel(), Events()
     async with (
         guest_and_endpoint() as (guest, endpoint),
-        Bridge(endpoint, {None: model}, events, parallel=50) as bridge,
+        Bridge(endpoint, Offer({None: model}), events, parallel=50) as bridge,
     ):
         with bridge.open_for(1):
             for number in range(1001):
@@ -158,12 +163,18 @@ async def test_a_sub_call_ends_with_its_cell() -> None:
 @pytest.mark.parametrize(
     "payload",
     [
-        b'{"id": 1, "prompt": "p", "depth": 0}',
-        b'{"id": 1, "prompt": "p", "budget": 1e9}',
-        b'{"id": "1", "prompt": "p"}',
-        b'{"id": -1, "prompt": "p"}',
-        b'{"id": 1, "prompt": ""}',
-        b'{"id": 1}',
+        b'{"kind": "llm", "id": 1, "prompt": "p", "depth": 0}',
+        b'{"kind": "rlm", "id": 1, "prompt": "p", "depth": 0}',
+        b'{"kind": "rlm", "id": 1, "prompt": "p", "budget": 1e9}',
+        b'{"kind": "rlm", "id": 1, "prompt": "p", "node": "s1"}',
+        b'{"kind": "rlm", "id": 1, "prompt": "p", "context": [1,}',
+        b'{"kind": "llm", "id": 1, "prompt": "p", "context": ""}',
+        b'{"kind": "llm", "id": "1", "prompt": "p"}',
+        b'{"kind": "llm", "id": -1, "prompt": "p"}',
+        b'{"kind": "llm", "id": 1, "prompt": ""}',
+        b'{"kind": "llm", "id": 1}',
+        b'{"kind": "root", "id": 1, "prompt": "p"}',
+        b'{"id": 1, "prompt": "p"}',
         b"\xff",
         b"[" * 60_000,
     ],
@@ -189,10 +200,10 @@ async def test_a_recording_that_fails_ends_the_session() -> None:
     """When an answer can't be recorded the session ends with that error; nothing goes on unrecorded."""
 
     class Full(Events):
-        def emit(self, event: AnyEvent) -> None:
+        def emit(self, event: AnyEvent, node: str = "") -> None:
             if isinstance(event, SubcallReplied):
                 raise StorageFull("no room")
-            super().emit(event)
+            super().emit(event, node)
 
     async with bridged(FakeModel(["a"]), Full()) as (guest, _, endpoint):
         await ask(guest, 1)
@@ -204,10 +215,10 @@ async def test_a_cell_may_be_offered_other_models() -> None:
     usual, events = FakeModel(["usual"]), Events()
     async with (
         guest_and_endpoint() as (guest, endpoint),
-        Bridge(endpoint, {None: usual}, events, parallel=50) as bridge,
+        Bridge(endpoint, Offer({None: usual}), events, parallel=50) as bridge,
     ):
         recorded = FakeModel(["recorded", KnownFailure("model_unavailable", "as before")])
-        with bridge.open_for(1, {None: recorded}):
+        with bridge.open_for(1, Offer({None: recorded})):
             await ask(guest, 1)
             assert await guest.next(Channel.SUBCALL) == {"id": 1, "text": "recorded"}
             await ask(guest, 2)
@@ -226,7 +237,7 @@ async def test_another_sandbox_takes_over() -> None:
     async with (
         guest_and_endpoint() as (first, endpoint),
         guest_and_endpoint() as (second, another),
-        Bridge(endpoint, {None: model, "fast": FakeModel(["now"])}, events, parallel=50) as bridge,
+        Bridge(endpoint, Offer({None: model, "fast": FakeModel(["now"])}), events, parallel=50) as bridge,
     ):
         with bridge.open_for(1):
             await ask(first, 7)
@@ -238,3 +249,56 @@ async def test_another_sandbox_takes_over() -> None:
             assert await second.next(Channel.SUBCALL) == {"id": 7, "text": "now"}
     assert model.cancelled
     assert [event.call for event in events.of(SubcallRequested)] == ["s1", "s2"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "context", "digest"),
+    [
+        ({}, None, None),
+        ({"context": "grün"}, "grün", hashlib.sha256("grün".encode()).hexdigest()),
+        ({"context": [1, {"a": None}]}, b'[1, {"a": null}]', hashlib.sha256(b'[1, {"a": null}]').hexdigest()),
+    ],
+)
+async def test_a_child_gets_its_context(
+    fields: dict[str, Any], context: str | bytes | None, digest: str | None
+) -> None:
+    """A question to a session goes to a model for those, with its context undecoded, its call, and no limit."""
+    model, child, events = FakeModel([]), FakeModel(["found"]), Events()
+    async with bridged(model, events, children={None: child}) as (guest, _, _):
+        await ask(guest, 1, kind="rlm", **fields)
+        assert await guest.next(Channel.SUBCALL) == {"id": 1, "text": "found"}
+    asked = child.requests[0].context
+    assert (bytes(asked) if isinstance(asked, msgspec.Raw) else asked) == context
+    assert (child.requests[0].call, child.requests[0].max_output_tokens) == ("s1", None)
+    (requested,) = events.of(SubcallRequested)
+    assert (requested.kind, requested.context_digest, requested.prompt) == ("rlm", digest, "p")
+
+
+async def test_what_is_known_of_an_answer_goes_along() -> None:
+    """What a model says of its answer reaches the guest beside it."""
+    child = FakeModel([replace(completion("plain"), note="by llm_query")])
+    async with bridged(FakeModel([]), Events(), children={None: child}) as (guest, _, _):
+        await ask(guest, 1, kind="rlm")
+        assert await guest.next(Channel.SUBCALL) == {"id": 1, "text": "plain", "note": "by llm_query"}
+
+
+async def test_no_child_below_the_depth_limit() -> None:
+    """Where there may be no sessions below, a question to one is refused with its own code, whatever it claims."""
+    model, events = FakeModel(["never"]), Events()
+    async with bridged(model, events, {"a:b": model}) as (guest, _, _):
+        await ask(guest, 1, kind="rlm", model="a:b", context="c")
+        assert (await guest.next(Channel.SUBCALL))["error"]["code"] == "depth_exceeded"
+    assert model.requests == []
+    assert len(events.of(SubcallRefused)) == 1
+
+
+async def test_children_leave_room_for_sub_calls() -> None:
+    """Calls that wait for sessions take none of the room for parallel calls, however many they are."""
+    child = SilentModel()
+    async with bridged(FakeModel(["now"]), Events(), children={None: child}) as (guest, _, _):
+        for number in range(60):
+            await ask(guest, number, kind="rlm")
+        await asyncio.wait_for(child.asked.wait(), 5)
+        await ask(guest, 60)
+        assert await guest.next(Channel.SUBCALL) == {"id": 60, "text": "now"}
+    assert child.cancelled

@@ -227,3 +227,30 @@ def test_every_event_can_be_shown() -> None:
     assert "2 cells were run again, 1 variables are back; cell 3 took too long" in text
     assert "attempt 1 failed, the next one follows in 2.0 s: RateLimited: slow down" in text
     assert "a sub-call was refused" in text
+
+
+def test_sessions_below_are_shown_by_their_ends() -> None:
+    """A session that a sub-call started shows as one line at its end, and in the line that is kept up to date."""
+    file = io.StringIO()
+    progress = Progress(ProgressConsole(file=file))
+    view = RunView()
+    started = ev.RunStarted(
+        run="r", question="q", model="m", sub_model="s", package_version="1", python_version="3", depth=1
+    )
+    usage = Usage(calls=1, input_tokens=2000)
+    replied = ev.ModelReplied(
+        call="m1", text="t", finish_reason="stop", usage=usage, seconds=1, attempts=1, served_by="m"
+    )
+    for event in (started, ev.TurnStarted(turn=1), replied):
+        progress.emit(event, "s1/s2")
+        view.take_below(event, "s1/s2")
+    assert file.getvalue() == ""
+    assert "1 session below" in status_line(view)
+    assert view.usage == usage
+    finished = ev.RunFinished(
+        status="failed", answer=None, seconds=61, turns=2, usage={}, error="E", message="no\x1b[2J"
+    )
+    progress.emit(finished, "s1/s2")
+    view.take_below(finished, "s1/s2")
+    assert file.getvalue() == "    s1/s2: failed · 2 turns · 1:01: no\n"
+    assert "below" not in status_line(view)

@@ -18,6 +18,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any] | None:
         return None
     if prompt.startswith("fail "):
         return {"error": {"code": prompt[5:], "message": f"no: {prompt}"}}
+    if prompt == "note":
+        return {"text": "noted", "note": "by llm_query"}
     return {"text": f"{request['model']}: {prompt}"}
 
 
@@ -52,6 +54,51 @@ def fewer_requests(guest: GuestHost) -> None:
 def test_questions_are_answered(guest: GuestHost, code: str, result: str) -> None:
     """Single, batched and awaitable forms return the answers in order."""
     assert guest.run(code).result == result
+
+
+@pytest.mark.parametrize(
+    ("code", "result", "asked"),
+    [
+        ("rlm_query('a')", "'None: a'", [{}]),
+        ("rlm_query('a', 'm', context={'k': [1, None]})", "'m: a'", [{"context": {"k": [1, None]}}]),
+        ("rlm_query_batched(['a', 'b'])", "['None: a', 'None: b']", [{}, {}]),
+        ("rlm_query_batched(['a', 'b'], contexts=['c', None])", "['None: a', 'None: b']", [{"context": "c"}, {}]),
+        ("await arlm_query('a', context='c')", "'None: a'", [{"context": "c"}]),
+        ("await arlm_query_batched(['a'], contexts=[[]])", "['None: a']", [{"context": []}]),
+    ],
+)
+def test_sessions_are_asked(guest: GuestHost, code: str, result: str, asked: list[dict[str, Any]]) -> None:
+    """A question to a session names its kind and carries its context, and nothing else."""
+    assert guest.run(code).result == result
+    for request, more in zip(sorted(guest.requests, key=lambda request: request["id"]), asked, strict=True):
+        assert set(request) == {"kind", "id", "prompt", "model", *more}
+        assert request["kind"] == "rlm"
+        assert {name: request[name] for name in more} == more
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("rlm_query('a', context={1, 2})", "TypeError: a context must be a str or a JSON value"),
+        ("rlm_query('a', context=float('nan'))", "TypeError: a context must be a str or a JSON value"),
+        ("rlm_query('a', context='x' * 9_000_000)", "ValueError: the call has 9,000,"),
+        ("c = []\nfor _ in range(200): c = [c]\nrlm_query('a', context=c)", "ValueError: the context has lists"),
+        ("rlm_query_batched(['a', 'b'], contexts=['c'])", "ValueError: contexts must be a list with one context"),
+        ("rlm_query(' ')", "ValueError: the prompt is empty"),
+    ],
+)
+def test_a_context_that_cannot_go_is_a_clear_error(guest: GuestHost, code: str, error: str) -> None:
+    """What can't be sent raises before anything is."""
+    reply = guest.run(code).reply
+    assert f"{reply['ename']}: {reply['evalue']}".startswith(error)
+    assert guest.requests == []
+
+
+def test_what_the_host_says_of_an_answer_is_printed(guest: GuestHost) -> None:
+    """A note beside answers stands in the cell's output, once for a batch."""
+    cell = guest.run("rlm_query_batched(['note', 'note', 'a'])")
+    assert cell.text == "note: by llm_query\n"
+    assert cell.result == "['noted', 'noted', 'None: a']"
 
 
 def test_many_threads_ask_at_once(guest: GuestHost) -> None:

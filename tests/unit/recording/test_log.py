@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -18,7 +19,7 @@ import pytest
 
 from rlm_kernel.errors import RecordingError, StorageError, StorageFull
 from rlm_kernel.events import AnyEvent, CellFinished, Notice, RunFinished, TurnStarted
-from rlm_kernel.recording import RecordingLog, Tee, new_run_id, read_events, run_folder
+from rlm_kernel.recording import AtNode, RecordingLog, Tee, new_run_id, read_events, run_folder
 from rlm_kernel.types import JSON, Usage
 from tests.support.fakes import ListSink
 
@@ -235,7 +236,7 @@ def test_a_disk_without_room_for_the_folder_is_storage_full(small_disk: Path) ->
 
 
 class Failing:
-    def emit(self, event: AnyEvent) -> None:
+    def emit(self, event: AnyEvent, node: str = "") -> None:
         raise OSError("display")
 
 
@@ -250,3 +251,13 @@ def test_a_tee_hands_events_on_in_order() -> None:
     with pytest.raises(OSError, match="display"):
         Tee(Failing(), shown).emit(TurnStarted(turn=3))
     assert TurnStarted(turn=3) not in shown.events
+
+
+def test_sessions_below_share_the_recording(tmp_path: Path) -> None:
+    """Events of sessions that sub-calls started are lines of the same file, each with its place in the run."""
+    with RecordingLog(tmp_path, RUN) as log:
+        log.emit(TurnStarted(turn=1))
+        AtNode(log, "s12/s3").emit(TurnStarted(turn=2))
+        AtNode(Tee(log), "s12").emit(TurnStarted(turn=3))
+    assert [(record.node, record.seq) for record in read_events(log.path)] == [("", 0), ("s12/s3", 1), ("s12", 2)]
+    assert "node" not in json.loads(log.path.read_text().splitlines()[0])

@@ -18,7 +18,7 @@ from rlm_kernel.events import (
     SubcallReplied,
     SubcallRequested,
 )
-from rlm_kernel.session.journal import Journal, JournalingSink, digest
+from rlm_kernel.session.journal import CallKey, Journal, JournalingSink, digest
 from rlm_kernel.types import Usage
 from tests.support.sinks import Events
 
@@ -70,7 +70,7 @@ def test_cells_that_ended_by_themselves_are_kept() -> None:
         (2, "code 2", "error", 1.5),
     ]
     first, second = journal.cells()[1].calls
-    assert (first.asked, first.prompt, first.text) == (None, digest("a"), "A")
+    assert (first.key, first.text) == (CallKey("llm", None, digest("a")), "A")
     assert (second.text, second.code, second.told) == (None, "model_unavailable", "unavailable")
 
 

@@ -1,0 +1,46 @@
+"""What the guest sends for a sub-call: one schema for each kind."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from rlm_kernel.errors import GuestProtocolError
+
+Id = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Prompt = Annotated[str, msgspec.Meta(min_length=1)]
+ModelName = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class LlmMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="llm"):
+    """A question to a sub-model; `id` is the guest's own."""
+
+    id: Id
+    prompt: Prompt
+    model: ModelName | None = None
+
+
+class RlmMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="rlm"):
+    """A question to a session of its own, about `context` or, where it is left out, about the prompt itself.
+
+    `context` stays the bytes it came in: as Python values they could take many times the memory.
+    """
+
+    id: Id
+    prompt: Prompt
+    model: ModelName | None = None
+    context: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+SubcallMessage = LlmMessage | RlmMessage
+
+_DECODER: msgspec.json.Decoder[SubcallMessage] = msgspec.json.Decoder(SubcallMessage)
+
+
+def read_message(payload: bytes) -> SubcallMessage:
+    """Return a sub-call's message. Raise `GuestProtocolError` for anything else."""
+    try:
+        return _DECODER.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise GuestProtocolError(f"the container sent a malformed sub-call: {error}") from None

@@ -1,0 +1,36 @@
+"""What the guest is told of a failure: its kind, in words of our own, and nothing that an error's text may name."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rlm_kernel.errors import BudgetExceeded, DepthExceeded, ModelRejected, RetryableModelError, RlmKernelError
+from rlm_kernel.guest.wire import ErrorCode
+
+
+class KnownFailure(Exception):
+    """A sub-call failed before, and the guest is to be told the same again: `code` and `told`."""
+
+    def __init__(self, code: str, told: str) -> None:
+        super().__init__(told)
+        self.code = code
+        self.told = told
+
+
+_TOLD: tuple[tuple[type[BaseException], ErrorCode, str], ...] = (
+    (BudgetExceeded, ErrorCode.BUDGET_EXCEEDED, "the run's budget is spent"),
+    (DepthExceeded, ErrorCode.DEPTH_EXCEEDED, "the run's depth limit is reached"),
+    (RetryableModelError, ErrorCode.MODEL_UNAVAILABLE, "the model is unavailable after all retries"),
+    (ModelRejected, ErrorCode.FAILED, "the provider rejected the request; a shorter prompt may help"),
+    (asyncio.CancelledError, ErrorCode.FAILED, "the sub-call was cancelled"),
+    (BaseException, ErrorCode.FAILED, "the sub-call failed"),
+)
+"""The first class that fits counts."""
+
+
+def told(error: BaseException) -> tuple[ErrorCode, str]:
+    """Return the code and the words for `error`."""
+    if isinstance(error, KnownFailure):
+        return ErrorCode(error.code), error.told
+    code, text = next((code, text) for kind, code, text in _TOLD if isinstance(error, kind))
+    return code, f"{text} ({type(error).__name__})" if isinstance(error, RlmKernelError) else text
