@@ -25,4 +25,4 @@ def frame(channel: int, payload: bytes, flags: int = 0, length: int | None = Non
 
 def call(**fields: object) -> bytes:
     """Return the frame of a sub-call."""
-    return frame(SUBCALL, json.dumps(fields).encode())
+    return frame(SUBCALL, json.dumps({"kind": "llm", **fields}).encode())
