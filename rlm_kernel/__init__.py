@@ -10,12 +10,15 @@ if TYPE_CHECKING:
     from rlm_kernel.assembly import RLM, RunResult
     from rlm_kernel.config import Settings
     from rlm_kernel.errors import RlmKernelError
-    from rlm_kernel.sandbox.given import Contexts
+    from rlm_kernel.sandbox.given import Contexts, Json, JsonLines, Table
 
-__all__ = ["RLM", "Contexts", "RlmKernelError", "RunResult", "Settings", "__version__"]
+__all__ = ["RLM", "Contexts", "Json", "JsonLines", "RlmKernelError", "RunResult", "Settings", "Table", "__version__"]
 
 _HOMES = {
     "Contexts": "rlm_kernel.sandbox.given",
+    "Json": "rlm_kernel.sandbox.given",
+    "JsonLines": "rlm_kernel.sandbox.given",
+    "Table": "rlm_kernel.sandbox.given",
     "RLM": "rlm_kernel.assembly",
     "RunResult": "rlm_kernel.assembly",
     "Settings": "rlm_kernel.config",

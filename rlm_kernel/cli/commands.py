@@ -39,9 +39,9 @@ def cli() -> None:
     "-c",
     "--context",
     "sources",
-    metavar="[NAME=]PATH",
+    metavar="[NAME=][FORM:]PATH",
     multiple=True,
-    help="A file, a folder, or - for standard input; again with a name for each of several.",
+    help="A file, a folder, or - for standard input; again with a name for each of several. FORM: table, json, jsonl.",
 )
 @click.option("--skip-binary", is_flag=True, help="Leave out a folder's files that are not text.")
 @output_options

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def store_sources(sources: Sequence[str], settings: Settings, *, skip_binary: bool = False) -> Stored:
-    """Store what `sources` name, each a path, `-` for standard input, or one of these after a name and `=`.
+    """Store what `sources` name, each a path, or `-` for standard input, after a name and `=` and a form and `:`.
 
     Raise `UsageError`, `ConfigError` for a name, or what `ContextStore` raises.
     """
@@ -48,12 +48,16 @@ def _named(sources: Sequence[str]) -> dict[str, str]:
     named = dict(pairs)
     if len(named) < len(pairs):
         raise click.UsageError("two contexts have the same name")
-    if [*named.values()].count("-") > 1:
+    if sum(source.rpartition(":")[2] == "-" for source in named.values()) > 1:
         raise click.UsageError("only one context can be standard input")
     return named
 
 
 def _stored(store: ContextStore, source: str, settings: Settings, *, skip_binary: bool) -> StoredContext:
-    if source == "-":
-        return store.put_stream(sys.stdin.buffer, max_bytes=settings.memory)
-    return store.put_path(Path(source), skip_binary=skip_binary, max_bytes=settings.memory)
+    from rlm_kernel.sandbox.given import FORMS, opened  # noqa: PLC0415 - as above
+
+    kind, _, rest = source.partition(":")
+    path, form = opened(FORMS[kind](Path(rest)) if kind in FORMS else Path(source))
+    if str(path) == "-":
+        return store.put_stream(sys.stdin.buffer, form, max_bytes=settings.memory)
+    return store.put_path(path, form, skip_binary=skip_binary, max_bytes=settings.memory)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import hashlib
 import itertools
+import mmap
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -104,6 +106,16 @@ class Blob:
         with storing(self._root):
             while rest:
                 rest = rest[self._file.write(rest) :]
+
+    @contextmanager
+    def written(self) -> Iterator[bytes | mmap.mmap]:
+        """Give what was written so far, to read."""
+        with storing(self._root), self._part.open("rb") as file:
+            if not self.counts.size:
+                yield b""
+                return
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+                yield text
 
     def commit(self) -> str:
         """Make the blob durable, name it by its digest, and return that."""

@@ -17,7 +17,8 @@ import msgspec
 
 from rlm_kernel.errors import ContextBinary, ContextEncoding, ContextError, ContextNotFound, ContextUnreadable
 from rlm_kernel.sandbox.blob import BinaryFound, Blob, NotUtf8
-from rlm_kernel.sandbox.given import Contexts, One
+from rlm_kernel.sandbox.formats import TEXT, Converter, Form, as_json, check_json
+from rlm_kernel.sandbox.given import Contexts, One, opened
 from rlm_kernel.sandbox.listing import (
     NAMES_SAID,
     Entry,
@@ -73,10 +74,11 @@ class ContextStore:
         if isinstance(context, StoredContext):
             return context
         stop = Stop()
-        if isinstance(context, Path):
-            work = partial(self.put_path, context, skip_binary=skip_binary, max_bytes=max_bytes, stop=stop)
+        source, form = opened(context)
+        if isinstance(source, Path):
+            work = partial(self.put_path, source, form, skip_binary=skip_binary, max_bytes=max_bytes, stop=stop)
         else:
-            work = partial(self.put_value, context, max_bytes=max_bytes, stop=stop)
+            work = partial(self.put_value, source, max_bytes=max_bytes, stop=stop)
         done = asyncio.get_running_loop().run_in_executor(None, work)
         done.add_done_callback(stop.over)
         try:
@@ -88,9 +90,15 @@ class ContextStore:
             raise
 
     def put_path(
-        self, path: Path, *, skip_binary: bool = False, max_bytes: int | None = None, stop: Stop | None = None
+        self,
+        path: Path,
+        form: Form = TEXT,
+        *,
+        skip_binary: bool = False,
+        max_bytes: int | None = None,
+        stop: Stop | None = None,
     ) -> StoredContext:
-        """Store a file, a pipe, or a folder; `skip_binary` leaves out a folder's files that are not text."""
+        """Store a file or pipe, read as `form`, or a folder; `skip_binary` leaves out its files that are not text."""
         try:
             seen = path.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -99,22 +107,26 @@ class ContextStore:
             raise unreadable(path, error) from None
         bounds = Bounds(source=readable(path), max_bytes=max_bytes, stop=stop)
         if stat.S_ISDIR(seen.st_mode):
+            if form is not TEXT:
+                raise ContextUnreadable(f"{bounds.source} is a folder; {form.name} is what a file can be read as")
             return self._put_folder(path, bounds, skip_binary=skip_binary)
         if stat.S_ISREG(seen.st_mode):
-            return self._put_file(Entry.of("", path, seen), bounds)
+            return self._put_file(Entry.of("", path, seen), bounds, form)
         if stat.S_ISSOCK(seen.st_mode) or stat.S_ISBLK(seen.st_mode):
             raise ContextUnreadable(f"the context {bounds.source} is neither a file nor a folder nor a pipe")
         with bounds.opened(path) as file:
-            return self._put_stream(file, bounds)
+            return self._put_stream(file, bounds, form)
 
-    def put_stream(self, file: BinaryIO, source: str = "stdin", *, max_bytes: int | None = None) -> StoredContext:
-        """Store what `file` gives until its end."""
-        return self._put_stream(file, Bounds(source=source, max_bytes=max_bytes))
+    def put_stream(
+        self, file: BinaryIO, form: Form = TEXT, *, source: str = "stdin", max_bytes: int | None = None
+    ) -> StoredContext:
+        """Store what `file` gives until its end, read as `form`."""
+        return self._put_stream(file, Bounds(source=source, max_bytes=max_bytes), form)
 
     def put_value(self, value: JSON, *, max_bytes: int | None = None, stop: Stop | None = None) -> StoredContext:
-        """Store a `str` as it is, and anything else as JSON."""
+        """Store a `str` as it is, and anything else as JSON, a data frame as the list of its rows."""
         try:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            text = value if isinstance(value, str) else as_json(value)
         except (TypeError, ValueError, RecursionError) as error:
             raise ContextError(f"the context is neither text nor a JSON value: {error}") from None
         bounds = Bounds(source="value", max_bytes=max_bytes, stop=stop)
@@ -131,24 +143,30 @@ class ContextStore:
         """Do what `link_parts` does."""
         link_parts(stored, folder)
 
-    def _put_stream(self, file: BinaryIO | io.RawIOBase, bounds: Bounds) -> StoredContext:
+    def _put_stream(self, file: BinaryIO | io.RawIOBase, bounds: Bounds, form: Form = TEXT) -> StoredContext:
+        converter = Converter(form, bounds.source)
         with Blob(self._root, bounds.check) as blob:
             try:
-                blob.add(bounds.pieces(file))
+                pieces = bounds.pieces(file)
+                blob.add(pieces if form is TEXT else converter.read(pieces))
             except BinaryFound:
                 raise ContextBinary(f"the context {bounds.source} is binary; convert it to text first") from None
             except NotUtf8 as error:
                 raise _not_utf8(bounds.source, error.offset, "convert it, for example with iconv -t UTF-8") from None
-            return self._commit(blob, "str", bounds.source)
+            if form.name == "json":
+                with blob.written() as text:
+                    check_json(text, bounds.source)
+            stored = self._commit(blob, "str" if form is TEXT else "json", bounds.source)
+            return replace(stored, value_size=converter.value_size)
 
-    def _put_file(self, entry: Entry, bounds: Bounds) -> StoredContext:
+    def _put_file(self, entry: Entry, bounds: Bounds, form: Form) -> StoredContext:
         bounds.check(entry.size)
-        key = fingerprint("str", [entry])
+        key = fingerprint("str" if form is TEXT else repr(form), [entry])
         if (known := self._recall(key)) is not None:
             return replace(known, source=bounds.source)
         quiet = settled([entry], self._settle_seconds)
         with bounds.opened(entry.path) as file:
-            stored = self._put_stream(file, bounds)
+            stored = self._put_stream(file, bounds, form)
             unchanged = entry == Entry.of("", entry.path, os.fstat(file.fileno()))
         if quiet and unchanged:
             self._remember(key, stored)

@@ -3,16 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rlm_kernel.errors import ConfigError
+from rlm_kernel.sandbox.formats import TEXT, Form
 from rlm_kernel.sandbox.stored import StoredContext
 from rlm_kernel.sandbox.variables import check_names
 from rlm_kernel.types import JSON
 
 MAX_CONTEXTS = 50
 
-One = StoredContext | Path | JSON
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table, which becomes a list of dicts, one for each row: a CSV or TSV file, a data frame, or rows as JSON.
+
+    A file's first line names the columns, its cells are all text, and its delimiter is found in that line unless given.
+    """
+
+    source: Path | Any
+    delimiter: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise ConfigError(f"a table's delimiter is one character, not {self.delimiter!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """A file that holds one JSON value, which becomes that value."""
+
+    source: Path
+
+
+@dataclass(frozen=True, slots=True)
+class JsonLines:
+    """A file with a JSON value on each line, which becomes a list of them."""
+
+    source: Path
+
+
+FORMS = {"table": Table, "json": Json, "jsonl": JsonLines}
+"""What a file can be read as, by the name of it on the command line."""
+
+One = StoredContext | Path | Table | Json | JsonLines | JSON
+
+
+def opened(context: One) -> tuple[Any, Form]:
+    """Return the path or the value within `context`, and what a file there is read as."""
+    match context:
+        case Table(source, delimiter):
+            by_name = "\t" if isinstance(source, Path) and source.suffix.lower() in (".tsv", ".tab") else None
+            return source, Form("table", delimiter or by_name)
+        case Json(source):
+            return source, Form("json")
+        case JsonLines(source):
+            return source, Form("jsonl")
+        case _:
+            return context, TEXT
 
 
 class Contexts(Mapping[str, One]):

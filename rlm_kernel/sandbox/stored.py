@@ -23,6 +23,7 @@ class StoredContext:
     `size` is in bytes of UTF-8, `chars` in characters, `decoded_size` in bytes of memory that the text takes as Python
     `str`. `files` counts a folder's files, `names` are the first of them, the file at `index_path` tells where each
     lies in the blob at `path`. `notes` say in words what was left out. `name` is its variable's.
+    `value_size` is what a table takes as Python objects, in bytes, 0 where that was not counted.
     """
 
     digest: str
@@ -39,6 +40,7 @@ class StoredContext:
     preview: str = ""
     notes: tuple[str, ...] = ()
     name: str = "context"
+    value_size: int = 0
 
     @property
     def parts(self) -> tuple[StoredContext, ...]:

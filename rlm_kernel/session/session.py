@@ -192,9 +192,9 @@ async def open_session(
 
 def check_fits(context: Stored, memory: int) -> None:
     """Raise `ContextTooLarge` for contexts that as Python values would not fit into a sandbox's `memory` bytes."""
-    values = sum(part.decoded_size for part in context.parts)
-    copies = sum((2 if part.kind == "json" else 1) * part.decoded_size for part in context.parts)
-    needed = KERNEL_MEMORY + copies + sum(part.size for part in context.parts)
+    values = sum(max(part.decoded_size, part.value_size) for part in context.parts)
+    texts = sum(part.decoded_size for part in context.parts if part.kind == "json")  # of which the values are made
+    needed = KERNEL_MEMORY + values + texts + sum(part.size for part in context.parts)
     if needed > memory:
         raise ContextTooLarge(
             f"the context takes {values / MIB:.0f} MiB as a Python value, and the session's memory "

@@ -59,6 +59,8 @@ def script(tmp_path: Path) -> str:
         ),
         (["--context", "print={text}", "--model", "{script}", "why?"], 2, "'print' can't be the name of a context"),
         (["--context", "b={text}x", "--model", "{script}", "why?"], 11, "did you mean"),
+        (["--context", "json:{text}", "--model", "{script}", "why?"], 10, "text.txt is not JSON"),
+        (["--context", "b=table:/tmp", "--model", "{script}", "why?"], 12, "is a folder; table is what a file"),
         (["--context", "/proc/self/mem", "--model", "{script}", "why?"], 12, "can't read /proc/self/mem"),
     ],
 )
@@ -76,9 +78,12 @@ def test_bad_arguments(
     ("stdin", "status", "message"),
     [(b"text\0", 13, "stdin is binary"), (b"caf\xe9", 14, "stdin is not UTF-8 from byte 3 on")],
 )
-def test_bad_standard_input(command: RunCommand, script: str, stdin: bytes, status: int, message: str) -> None:
-    """What is piped in is checked as a file is."""
-    ended = command("run", "--model", script, "why?", stdin=stdin)
+@pytest.mark.parametrize("form", [[], ["--context", "table:-"], ["--context", "lines=jsonl:-"]])
+def test_bad_standard_input(
+    command: RunCommand, script: str, stdin: bytes, status: int, message: str, form: list[str]
+) -> None:
+    """What is piped in is checked as a file is, whatever it is read as."""
+    ended = command("run", "--model", script, *form, "why?", stdin=stdin)
     assert (ended.status, message in ended.err) == (status, True)
 
 
