@@ -10,7 +10,10 @@ import mmap
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any, Literal
+from uuid import UUID
 
 import msgspec
 
@@ -109,9 +112,11 @@ def as_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> JSON:
-    """Return a data frame's cell as JSON: moments as ISO 8601, numbers of other libraries as numbers."""
+    """Return a data frame's cell as JSON: moments as ISO 8601, other libraries' numbers as such."""
     if type(value).__name__ in ("NaTType", "NAType"):
         return None
+    if isinstance(value, Decimal | timedelta | UUID):
+        return str(value)
     for method in ("isoformat", "item"):
         if hasattr(value, method):
             plain: JSON = getattr(value, method)()
