@@ -162,6 +162,14 @@ class NoAnswer(RlmKernelError):
     """The run ended without an answer."""
 
 
+class SessionError(RlmKernelError):
+    """A session can't take a question: it is busy with another one, has ended, or has lost its sandbox."""
+
+
+class RunCancelled(RlmKernelError):
+    """The run was cancelled by its own program, so it has no result."""
+
+
 class BudgetExceeded(RlmKernelError):
     """A limit of the run is spent. `limit` is the setting's name, `reason` the message without the way out."""
 

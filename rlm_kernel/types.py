@@ -85,3 +85,15 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             output_tokens=self.output_tokens + other.output_tokens,
             cost_usd=cost,
         )
+
+    def __sub__(self, earlier: Usage) -> Usage:
+        """Return what was used since `earlier`, a part of this."""
+        cost = None if self.cost_usd is None or earlier.cost_usd is None else self.cost_usd - earlier.cost_usd
+        return Usage(
+            calls=self.calls - earlier.calls,
+            input_tokens=self.input_tokens - earlier.input_tokens,
+            cached_input_tokens=self.cached_input_tokens - earlier.cached_input_tokens,
+            cache_write_tokens=self.cache_write_tokens - earlier.cache_write_tokens,
+            output_tokens=self.output_tokens - earlier.output_tokens,
+            cost_usd=cost,
+        )

@@ -1,6 +1,9 @@
 """Puts the parts together."""
 
 from rlm_kernel.assembly.contexts import Context
-from rlm_kernel.assembly.rlm import RLM, RunResult
+from rlm_kernel.assembly.dialogue import Session, SessionInThread
+from rlm_kernel.assembly.handle import RunHandle
+from rlm_kernel.assembly.result import RunResult
+from rlm_kernel.assembly.rlm import RLM
 
-__all__ = ["RLM", "Context", "RunResult"]
+__all__ = ["RLM", "Context", "RunHandle", "RunResult", "Session", "SessionInThread"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from rlm_kernel.assembly.rlm import sandbox_spec
+from rlm_kernel.assembly.parts import sandbox_spec
 from rlm_kernel.audit import Finding, Report, Subject, audit
 from rlm_kernel.config import Settings
 from rlm_kernel.sandbox.contexts import ContextStore

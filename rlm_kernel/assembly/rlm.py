@@ -1,53 +1,22 @@
-"""`RLM`: the public entry, and the only place where runtime, models, stores and controller meet."""
+"""`RLM`: the public entry."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Self
 
-from rlm_kernel.assembly.contexts import Context, store_context, summary
-from rlm_kernel.assembly.models import Models
-from rlm_kernel.assembly.run import Run
-from rlm_kernel.assembly.sweeping import sweep_once
+from rlm_kernel.assembly.asking import check_question, open_run
+from rlm_kernel.assembly.contexts import Context
+from rlm_kernel.assembly.dialogue import Opening, Session
+from rlm_kernel.assembly.handle import RunHandle
+from rlm_kernel.assembly.kept import Kept
+from rlm_kernel.assembly.result import RunResult
+from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.assembly.thread import LoopThread
 from rlm_kernel.config import Settings, resolve
-from rlm_kernel.controller import Controller, ControllerLimits, Outcome
-from rlm_kernel.errors import BudgetExceeded, EmptyQuestion
-from rlm_kernel.events import RunStatus, TreeSink
-from rlm_kernel.recording import RecordingLog, Tee, new_run_id
-from rlm_kernel.sandbox.contexts import ContextStore
-from rlm_kernel.sandbox.docker import DockerRuntime
-from rlm_kernel.sandbox.image import image_tag
-from rlm_kernel.sandbox.spec import SandboxSpec
-from rlm_kernel.session import SessionSpec, SlotPool, open_session
-from rlm_kernel.types import Usage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
-    """A run's outcome.
-
-    `status` is "partial" where the answer is the best one so far, as the turns ran out. `recording` is the run's
-    folder, `usage` is per model name, `seconds` count from the call.
-    """
-
-    answer: str
-    status: RunStatus
-    run: str
-    recording: Path
-    usage: dict[str, Usage]
-    seconds: float
-    turns: int
-
-    @property
-    def cost_usd(self) -> float | None:
-        """What all calls cost, in US dollars; None if a price is unknown."""
-        return sum(self.usage.values(), Usage()).cost_usd
+from rlm_kernel.events import TreeSink
+from rlm_kernel.recording import Following
 
 
 class RLM:
@@ -57,7 +26,7 @@ class RLM:
     the same time. `on_event` is given every event after it was recorded.
 
     Used as a context manager, `with` for `completion` or `async with` for `acompletion`, it keeps `settings.pool_size`
-    sandboxes started ahead, and leaves nothing behind at its end.
+    sandboxes started ahead, and leaves nothing behind at its end: what still runs then is cancelled.
     """
 
     def __init__(
@@ -79,17 +48,13 @@ class RLM:
         elif sub_model is not None:
             given = replace(given, sub_model=sub_model)
         self.settings = given
-        self._on_event = on_event
-        self._store = ContextStore(given.contexts_dir)
-        self._open = AsyncExitStack()
-        self._pool: tuple[asyncio.AbstractEventLoop, SlotPool] | None = None
+        self._listeners = Listeners(on_event=on_event)
+        self._kept = Kept(given)
         self._thread: LoopThread | None = None
-        self._ending: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         """Keep `settings.pool_size` sandboxes started ahead for the runs of this event loop."""
-        slots = await self._open.enter_async_context(_open_slots(self.settings, self.settings.pool_size))
-        self._pool = (asyncio.get_running_loop(), slots)
+        await self._kept.open()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -97,11 +62,7 @@ class RLM:
 
     async def aclose(self) -> None:
         """Wait until nothing is left of this event loop's runs, and of the pool."""
-        self._pool = None
-        await self._open.aclose()
-        loop = asyncio.get_running_loop()
-        while ending := [task for task in self._ending if task.get_loop() is loop]:
-            await asyncio.wait(ending)
+        await self._kept.aclose()
 
     def __enter__(self) -> Self:
         """Do what `async with` does, for `completion`."""
@@ -118,112 +79,46 @@ class RLM:
         if thread is not None:
             thread.close(wait=True)
 
-    def completion(self, question: str, context: Context) -> RunResult:
+    def completion(self, question: str, context: Context) -> RunResult[str]:
         """Answer `question` about `context`, as `acompletion` does, from code that is not async.
 
         It may be called inside a running event loop too, which it blocks. An interrupt ends the run cleanly before it
         is raised on.
         """
-        thread = self._thread or LoopThread(self.aclose)
+        thread, own = self._loop_thread()
         try:
             return thread.run(self.acompletion(question, context))
         finally:
-            if thread is not self._thread:
+            if own:
                 thread.close(wait=False)
 
-    async def acompletion(self, question: str, context: Context) -> RunResult:
+    async def acompletion(self, question: str, context: Context) -> RunResult[str]:
         """Answer `question` about `context`; the sandbox then ends in the background, which `aclose` waits for.
 
         Raise an `RlmKernelError`: `ConfigError` and `ContextError` before anything was started or recorded. After an
         error or a cancel the recording has ended, and the sandbox too unless a pool was opened with `async with`.
         """
+        return await self._answer(question, context, self._listeners)
+
+    def start(self, question: str, context: Context) -> RunHandle[str]:
+        """Begin to answer `question` in the running event loop, and return a handle on what goes on.
+
+        Errors are raised by the handle's `result`.
+        """
+        following = Following()
+        listeners = replace(self._listeners, following=following)
+        return RunHandle(following, self._answer(question, context, listeners), self._kept.begin)
+
+    def session(self, context: Context) -> Opening:
+        """Return what opens a session of many questions: `with`, or `async with` in async code."""
+        return Opening(lambda: Session(self._kept, self._listeners, context), self._loop_thread)
+
+    def _loop_thread(self) -> tuple[LoopThread, bool]:
+        """Return the thread for code that is not async, and whether the caller is to close it."""
+        return (LoopThread(self.aclose), True) if self._thread is None else (self._thread, False)
+
+    async def _answer(self, question: str, context: Context, listeners: Listeners) -> RunResult[str]:
         started = time.monotonic()
-        if not question.strip():
-            raise EmptyQuestion("the question is empty: say what you want to know about the context")
-        async with AsyncExitStack() as stack:
-            models = await stack.enter_async_context(Models.open(self.settings))
-            stored = await store_context(self._store, context, self.settings.memory)
-            slots = await self._slots(stack)
-            run_id = new_run_id()
-            with RecordingLog(self.settings.state_dir, run_id) as log:
-                sink: TreeSink = Tee(log, self._on_event) if self._on_event else log
-                run = Run(run_id, sink, models, stored, started)
-                outcome = await run.record(self._answer(run, slots, question), question, self.settings)
-            self._end(stack.pop_all())
-            return RunResult(
-                answer=outcome.answer,
-                status=outcome.status,
-                run=run_id,
-                recording=log.folder,
-                usage=dict(models.meter.usage),
-                seconds=time.monotonic() - started,
-                turns=outcome.turns,
-            )
-
-    async def _slots(self, stack: AsyncExitStack) -> SlotPool:
-        """Return the pool, if it is one of the running event loop, else one for this run alone."""
-        if self._pool is not None and self._pool[0] is asyncio.get_running_loop():
-            return self._pool[1]
-        return await stack.enter_async_context(_open_slots(self.settings))
-
-    def _end(self, opened: AsyncExitStack) -> None:
-        """Close what a run had opened, behind its back."""
-        task = asyncio.create_task(opened.aclose())
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-
-    async def _answer(self, run: Run, slots: SlotPool, question: str) -> Outcome:
-        settings = self.settings
-        spec = SessionSpec(
-            sandbox=sandbox_spec(settings),
-            context=run.context,
-            models={None: run.models.sub, run.models.sub.name: run.models.sub},
-            cell_timeout=settings.cell_timeout,
-            parallel_subcalls=settings.max_parallel_subcalls,
-            max_reply_tokens=settings.max_reply_tokens,
-            rebuild=settings.rebuild,
-        )
-        limits = ControllerLimits(
-            max_turns=settings.max_turns,
-            shown_characters=settings.shown_output,
-            max_reply_tokens=settings.max_reply_tokens,
-            cell_seconds=settings.cell_timeout,
-        )
-        deadline = asyncio.timeout(settings.run_timeout)
-        try:
-            async with deadline, open_session(slots, self._store, spec, run) as session:
-                sweep_once(settings)
-                controller = Controller(run.models.root, session, run, limits)
-                return await controller.answer(question, summary(run.context, session.ready))
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise
-            raise BudgetExceeded(
-                f"the run took longer than its {settings.run_timeout:g} s: allow more with --run-timeout"
-            ) from error
-
-
-@asynccontextmanager
-async def _open_slots(settings: Settings, size: int = 0) -> AsyncIterator[SlotPool]:
-    runtime = DockerRuntime(settings.docker_host, oci_runtime=settings.oci_runtime)
-    try:
-        async with SlotPool(runtime, sandbox_spec(settings), size) as slots:
-            yield slots
-    finally:
-        await runtime.aclose()
-
-
-def sandbox_spec(settings: Settings) -> SandboxSpec:
-    """Return what a session's container is to be like."""
-    return SandboxSpec(
-        image=image_tag(),
-        folder=settings.sessions_dir,
-        memory=settings.memory,
-        cpus=settings.cpus,
-        pids=settings.pids,
-        nofile=settings.nofile,
-        tmp_size=settings.tmp_size,
-        first_uid=settings.uid_first,
-        last_uid=settings.uid_last,
-        carrier=settings.carrier,
-    )
+        check_question(question)
+        async with open_run(self._kept, listeners, context, question, started) as run:
+            return await run.ask(question, started)

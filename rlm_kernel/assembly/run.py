@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import platform
 import time
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 
 from rlm_kernel.assembly.contexts import context_events
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.config import Settings
-from rlm_kernel.controller import Outcome
 from rlm_kernel.errors import RecordingError, StorageError
 from rlm_kernel.events import (
     AnyEvent,
-    EventSink,
+    QuestionAsked,
+    QuestionFailed,
     RunFinished,
     RunStarted,
     RunStatus,
+    TreeSink,
     TurnStarted,
 )
 from rlm_kernel.sandbox.stored import Stored
@@ -29,36 +28,64 @@ from rlm_kernel.version import __version__
 
 @dataclass(slots=True)
 class Run:
-    """One run from its first event to its last, and the sink of those between; it counts the turns."""
+    """One run from its first event to its last, and the sink of those between; it counts questions and turns.
+
+    `status`, `answer` and `error` are those of its last question.
+    """
 
     id: str
-    sink: EventSink
+    sink: TreeSink
     models: Models
     context: Stored
     started: float
+    asks: int = 0
     turns: int = 0
+    status: RunStatus = "answered"
+    answer: str | None = None
+    error: BaseException | None = None
 
     def emit(self, event: AnyEvent) -> None:
         """Pass `event` on."""
+        self.asks += isinstance(event, QuestionAsked)
         self.turns += isinstance(event, TurnStarted)
         self.sink.emit(event)
 
-    async def record(self, answering: Coroutine[Any, Any, Outcome], question: str, settings: Settings) -> Outcome:
-        """Await `answering` between the run's first events and its last one, however it ends."""
+    @contextmanager
+    def recorded(self, question: str, settings: Settings) -> Iterator[None]:
+        """Record the run's first events, and its last one however the block ends.
+
+        An error of the block is the run's; without one it ends as its last question did.
+        """
         try:
             self._begin(question, settings)
-            outcome = await answering
-        except asyncio.CancelledError:
-            self._finish("cancelled", None)
-            raise
-        except Exception as error:  # whatever ends a run, a bug included, its recording is to tell
+            yield
+        except BaseException as error:  # whatever ends a run, a bug included, its recording is to tell
+            self._ended(error)
             with suppress(RecordingError, StorageError):  # what ended the run may be the recording itself
-                self._finish("failed", None, error)
+                self._finish()
             raise
-        finally:
-            answering.close()
-        self._finish(outcome.status, outcome.answer)
-        return outcome
+        self._finish()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Record why a question that is asked in the block has no answer."""
+        asks = self.asks
+        try:
+            yield
+        except BaseException as error:  # as above
+            self._ended(error)
+            if self.asks > asks:
+                with suppress(RecordingError, StorageError):
+                    self.emit(QuestionFailed(ask=self.asks, error=type(error).__name__, message=str(error)))
+            raise
+
+    def answered(self, status: RunStatus, answer: str) -> None:
+        """Take note of a question's answer."""
+        self.status, self.answer, self.error = status, answer, None
+
+    def _ended(self, error: BaseException) -> None:
+        self.status = "failed" if isinstance(error, Exception) else "cancelled"
+        self.answer, self.error = None, error
 
     def _begin(self, question: str, settings: Settings) -> None:
         self.emit(
@@ -75,15 +102,16 @@ class Run:
         for event in context_events(self.context):
             self.emit(event)
 
-    def _finish(self, status: RunStatus, answer: str | None, error: Exception | None = None) -> None:
+    def _finish(self) -> None:
+        failed = self.error if self.status == "failed" else None
         self.emit(
             RunFinished(
-                status=status,
-                answer=answer,
+                status=self.status,
+                answer=self.answer,
                 seconds=time.monotonic() - self.started,
                 turns=self.turns,
                 usage=dict(self.models.meter.usage),
-                error=type(error).__name__ if error else None,
-                message=str(error) if error else None,
+                error=type(failed).__name__ if failed else None,
+                message=str(failed) if failed else None,
             )
         )

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -54,7 +54,7 @@ class LoopThread:
         """Cancel what was begun and wait for its clean-up, which is bounded in time, whatever else comes meanwhile."""
         while True:
             try:
-                self._loop.call_soon_threadsafe(_cancel_once, tasks)
+                self._loop.call_soon_threadsafe(cancel_once, tasks)
                 wait(self._ended(tasks))
             except BaseException:  # noqa: BLE001 - the first one is raised on in the end
                 _log.warning("still removing the container; this can take up to a minute if the engine hangs")
@@ -76,9 +76,10 @@ class LoopThread:
             await self._at_end()
 
 
-def _cancel_once(tasks: Sequence[asyncio.Task[Any]]) -> None:
+def cancel_once(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel those of `tasks` that are not being cancelled already: a second cancel would end their clean-up."""
     for task in tasks:
-        if not task.cancelling():  # a second cancel would end its clean-up
+        if not task.cancelling():
             task.cancel()
 
 

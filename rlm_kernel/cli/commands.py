@@ -69,7 +69,7 @@ def run(
 
 def answer(
     question: str, sources: Sequence[str], settings: Settings, output: Output, *, skip_binary: bool = False
-) -> RunResult:
+) -> RunResult[str]:
     """Store the contexts that `sources` name, run one session with its progress shown, and write the result."""
     from rlm_kernel.assembly import RLM  # noqa: PLC0415 - its imports take too long for `--help`
 
@@ -91,7 +91,7 @@ async def _check_models(settings: Settings) -> None:
         pass
 
 
-def write(result: RunResult, output: Output) -> None:
+def write(result: RunResult[str], output: Output) -> None:
     """Write a run's result as `output` wants it."""
     if output.as_json:
         write_result_json(result)

@@ -83,7 +83,7 @@ def expected(text: str) -> str:
     return names.most_common(1)[0][0]
 
 
-def judge(result: RunResult, path: Path) -> Verdict:
+def judge(result: RunResult[str], path: Path) -> Verdict:
     """Check the answer against `expected`, and that the sub-model had a part in it."""
     right = expected(path.read_text(encoding="utf-8"))
     used = result.usage.get(SUB_MODEL)

@@ -54,6 +54,8 @@ BY_ERROR: dict[type[RlmKernelError], int] = {
     errors.NoAnswer: 40,
     errors.BudgetExceeded: 42,
     errors.DepthExceeded: 43,
+    errors.SessionError: 44,
+    errors.RunCancelled: 45,
 }
 
 OTHERS: dict[int, str] = {

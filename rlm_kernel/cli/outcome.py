@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from rlm_kernel.assembly import RunResult
 
 
-def write_answer(result: RunResult) -> None:
+def write_answer(result: RunResult[str]) -> None:
     """Write the answer to standard output: cleaned for a terminal, else exactly as it is."""
     answer = clean(result.answer) if sys.stdout.isatty() else result.answer
     _write(answer)
 
 
-def write_result_json(result: RunResult) -> None:
+def write_result_json(result: RunResult[str]) -> None:
     """Write one JSON object to standard output."""
     fields = {
         "answer": result.answer,
@@ -47,7 +47,7 @@ def write_result_json(result: RunResult) -> None:
     _write(json.dumps(fields))
 
 
-def write_summary(result: RunResult) -> None:
+def write_summary(result: RunResult[str]) -> None:
     """Write what the run took, and where its recording is, to standard error."""
     total = sum(result.usage.values(), Usage())
     turns = f"{result.turns} turn{'s' if result.turns != 1 else ''}"

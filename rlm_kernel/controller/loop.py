@@ -20,6 +20,7 @@ from rlm_kernel.events import (
     ModelRequested,
     ModelRetried,
     Notice,
+    QuestionAsked,
     TurnStarted,
 )
 from rlm_kernel.kernel.result import CellResult, Final
@@ -40,30 +41,51 @@ class _Step:
 
 
 class Controller:
-    """Drives one model over one kernel; the kernel's session records its cells, this records the rest."""
+    """Drives one model over one kernel; the kernel's session records its cells, this records the rest.
+
+    It may be asked again and again, one question after another: they are one conversation, and turns count on.
+    """
 
     def __init__(self, model: Model, cells: CellRunner, sink: EventSink, limits: ControllerLimits) -> None:
         self._model = model
         self._cells = cells
         self._sink = sink
         self._limits = limits
+        self._talk = _Conversation(model, sink, limits.max_reply_tokens)
+        self._asks = self._turn = 0
+        self._given_up = False
 
     async def answer(self, question: str, context: ContextSummary) -> Outcome:
-        """Return the model's answer to `question`.
+        """Return the model's answer to `question`, for which it has all of `limits.max_turns`.
 
         Raise `NoAnswer` if even a last request for the best answer so far gives none, a `ModelError` if the model
-        fails, a `SandboxError` if the container is lost. Cancelling leaves nothing behind.
+        fails, a `SandboxError` if the container is lost. Cancelling leaves nothing behind. The next question can be
+        asked after any of these, as far as the cells can be run.
         """
-        talk = _Conversation(self._model, self._sink, self._limits.max_reply_tokens)
-        talk.messages += prompt.opening(question, context, self._limits)
-        idle = empty = turn = 0
+        self._begin(question, context)
+        outcome = await self._answer(self._talk, self._turn)
+        self._given_up = False
+        self._sink.emit(AnswerGiven(answer=outcome.answer, source=outcome.source, ask=self._asks))
+        return outcome
+
+    def _begin(self, question: str, context: ContextSummary) -> None:
+        self._asks += 1
+        self._sink.emit(QuestionAsked(ask=self._asks, question=question))
+        if self._asks == 1:
+            self._talk.messages += prompt.opening(question, context, self._limits)
+        else:
+            self._talk.say(prompt.next_question(question, given_up=self._given_up))
+        self._given_up = True
+
+    async def _answer(self, talk: _Conversation, before: int) -> Outcome:
+        """Go on with `talk`, in which `before` turns were had for earlier questions, up to an answer."""
+        idle = empty = 0
         reason = f"All {self._limits.max_turns} turns are used."
-        while turn < self._limits.max_turns:
-            turn += 1
-            self._sink.emit(TurnStarted(turn=turn))
-            step = await self._act(await talk.ask(), turn)
+        while self._turn - before < self._limits.max_turns:
+            step = await self._act(await self._ask(talk), self._turn)
             if step.answer:
-                return self._answered(Outcome(answer=step.answer, status="answered", source=step.source, turns=turn))
+                turns = self._turn - before
+                return Outcome(answer=step.answer, status="answered", source=step.source, turns=turns)
             empty += step.answer is not None
             idle = 0 if step.ran else idle + 1
             talk.say(step.feedback)
@@ -73,7 +95,12 @@ class Controller:
             if idle == self._limits.max_idle_replies:
                 reason = f"{idle} replies in a row held neither code nor an answer."
                 break
-        return await self._ask_last(talk, turn + 1, reason)
+        return await self._ask_last(talk, before, reason)
+
+    async def _ask(self, talk: _Conversation) -> Completion:
+        self._turn += 1
+        self._sink.emit(TurnStarted(turn=self._turn))
+        return await talk.ask()
 
     async def _act(self, completion: Completion, turn: int) -> _Step:
         """Do what a reply says: run its cells in order up to the first that fails, then look for a final answer.
@@ -110,26 +137,22 @@ class Controller:
                 break
         return results
 
-    async def _ask_last(self, talk: _Conversation, turn: int, reason: str) -> Outcome:
+    async def _ask_last(self, talk: _Conversation, before: int, reason: str) -> Outcome:
         """Ask for the best answer so far; a final in any form or, in a reply without cells, the plain text is it."""
         self._sink.emit(Notice(message=f"{reason} The model is asked for its best answer so far."))
         talk.say(prompt.last_request(reason))
-        self._sink.emit(TurnStarted(turn=turn))
-        completion = await talk.ask()
-        step = await self._act(completion, turn)
+        completion = await self._ask(talk)
+        step = await self._act(completion, self._turn)
+        turns = self._turn - before
         answer = step.answer or ""
         if step.answer is None and not step.ran:
             answer = encodable(completion.text).strip()
         if not answer:
             raise NoAnswer(
-                f"{self._model.name} gave no answer in {turn} turns: {reason} Try another model, or allow more turns "
+                f"{self._model.name} gave no answer in {turns} turns: {reason} Try another model, or allow more turns "
                 f"with --max-turns (now {self._limits.max_turns}); the recording shows what it did."
             )
-        return self._answered(Outcome(answer=answer, status="partial", source="last_request", turns=turn))
-
-    def _answered(self, outcome: Outcome) -> Outcome:
-        self._sink.emit(AnswerGiven(answer=outcome.answer, source=outcome.source))
-        return outcome
+        return Outcome(answer=answer, status="partial", source="last_request", turns=turns)
 
 
 class _Conversation:
@@ -147,6 +170,8 @@ class _Conversation:
         """Append a message to the model; successive ones are one message, as some providers want turns to alternate."""
         if len(self.messages) > self._recorded and self.messages[-1].role == "user":
             text = f"{self.messages.pop().content}\n\n{text}"
+        elif self.messages and self.messages[-1].role == "user":  # a request that got no reply
+            self.messages.append(Message("assistant", "(no reply)"))
         self.messages.append(Message("user", text))
 
     async def ask(self) -> Completion:

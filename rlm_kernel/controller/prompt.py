@@ -28,6 +28,7 @@ _PREVIEWS = 3_000
 _LEAST_PREVIEW = 100
 """Characters of several contexts' previews together, and of one so that it still says something."""
 _FILE_NAMES = 40
+_GIVEN_UP = "The work on the question before was stopped; what your cells did up to then is still there."
 _LAST_REQUEST = (
     "{reason} Nothing follows after your next reply. Give the best answer you can from what you have seen so far: "
     "the answer itself as plain text, or FINAL(...). Do not plan further work."
@@ -44,6 +45,12 @@ def opening(question: str, context: ContextSummary, limits: ControllerLimits) ->
     )
     user = f"The question:\n\n{encodable(question)}\n\nThe context:\n\n{_described(context)}"
     return [Message("system", system), Message("user", user)]
+
+
+def next_question(question: str, *, given_up: bool) -> str:
+    """Return what is said to ask a further question; `given_up`: the one before has no answer."""
+    said = f"The next question, on the same context; your variables are still there:\n\n{encodable(question)}"
+    return f"{_GIVEN_UP}\n\n{said}" if given_up else said
 
 
 def _described(context: ContextSummary) -> str:

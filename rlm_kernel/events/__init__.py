@@ -27,6 +27,7 @@ from rlm_kernel.events.cells import (
     InterruptReason,
     InterruptStep,
 )
+from rlm_kernel.events.questions import QuestionAsked, QuestionFailed
 from rlm_kernel.events.record import SCHEMA_VERSION, AnyEvent, EventSink, Record, TreeSink
 from rlm_kernel.events.run import AnswerGiven, AnswerSource, ContextStored, Notice, RunFinished, RunStarted, RunStatus
 from rlm_kernel.events.sandbox import KernelLost, KernelReady, KernelRebuilt, SandboxStarted
@@ -57,6 +58,8 @@ __all__ = [
     "ModelRequested",
     "ModelRetried",
     "Notice",
+    "QuestionAsked",
+    "QuestionFailed",
     "Record",
     "RunFinished",
     "RunStarted",

@@ -19,6 +19,7 @@ from rlm_kernel.events.calls import (
     TurnStarted,
 )
 from rlm_kernel.events.cells import CellFinished, CellInterrupted, CellOutput, CellOutputCleared, CellStarted
+from rlm_kernel.events.questions import QuestionAsked, QuestionFailed
 from rlm_kernel.events.run import AnswerGiven, ContextStored, Notice, RunFinished, RunStarted
 from rlm_kernel.events.sandbox import KernelLost, KernelReady, KernelRebuilt, SandboxStarted
 
@@ -32,6 +33,8 @@ AnyEvent = (
     | KernelReady
     | KernelLost
     | KernelRebuilt
+    | QuestionAsked
+    | QuestionFailed
     | TurnStarted
     | ModelRequested
     | ModelReplied

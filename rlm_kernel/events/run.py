@@ -39,10 +39,11 @@ class ContextStored(Event, frozen=True, kw_only=True):
 
 
 class AnswerGiven(Event, frozen=True, kw_only=True):
-    """The run has its answer."""
+    """A question, the run's only one or one of a session's, has its answer."""
 
     answer: str
     source: AnswerSource
+    ask: int = 1
 
 
 class Notice(Event, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """The recording: every event of a run, one line of JSON each, written before it is acted on."""
 
 from rlm_kernel.recording.folder import EVENTS_FILE, new_run_id, run_folder
+from rlm_kernel.recording.following import Following
 from rlm_kernel.recording.log import LINE_LIMIT, AtNode, RecordingLog, Tee
 from rlm_kernel.recording.reader import read_events
 
@@ -8,6 +9,7 @@ __all__ = [
     "EVENTS_FILE",
     "LINE_LIMIT",
     "AtNode",
+    "Following",
     "RecordingLog",
     "Tee",
     "new_run_id",

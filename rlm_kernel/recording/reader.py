@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import BinaryIO, get_args
 
 import msgspec
 
@@ -46,27 +47,39 @@ def read_events(
     length in bytes. Raise `RecordingTooNew` for a later schema, `RecordingDamaged` for any other line that is no
     record or out of sequence, `RecordingError` if the file can't be read.
     """
+    with reading(path), path.open("rb") as file:
+        number = 0
+        while line := read_line(file, path, number + 1, line_limit):
+            number += 1
+            if not line.endswith(b"\n"):
+                if on_torn is not None:
+                    on_torn(len(line))
+                return
+            record = decode_line(line, path, number)
+            if isinstance(record, Record):
+                yield record
+            elif on_unknown is not None:
+                on_unknown(record)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise an `OSError` of the block as a `RecordingError`."""
     try:
-        with path.open("rb") as file:
-            number = 0
-            while line := file.readline(line_limit + 1):
-                number += 1
-                if len(line) > line_limit:
-                    raise RecordingDamaged(f"{path}, line {number}: longer than {line_limit} bytes")
-                if not line.endswith(b"\n"):
-                    if on_torn is not None:
-                        on_torn(len(line))
-                    return
-                record = _record(line, path, number)
-                if isinstance(record, Record):
-                    yield record
-                elif on_unknown is not None:
-                    on_unknown(record)
+        yield
     except OSError as error:
         raise RecordingError(f"can't read the recording {path}: {error.strerror}") from error
 
 
-def _record(line: bytes, path: Path, number: int) -> Record | str:
+def read_line(file: BinaryIO, path: Path, number: int, limit: int = LINE_LIMIT) -> bytes:
+    """Read one line, empty at the file's end. Raise `RecordingDamaged` for one of over `limit` bytes."""
+    line = file.readline(limit + 1)
+    if len(line) > limit:
+        raise RecordingDamaged(f"{path}, line {number}: longer than {limit} bytes")
+    return line
+
+
+def decode_line(line: bytes, path: Path, number: int) -> Record | str:
     """Decode one line, or return the type of an event that is not known.
 
     A later version is told apart before anything else of the line is judged.

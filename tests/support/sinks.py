@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from rlm_kernel.events import AnyEvent
@@ -12,14 +13,22 @@ E = TypeVar("E")
 class Events:
     """Keeps every event in order."""
 
-    def __init__(self) -> None:
-        self.all: list[AnyEvent] = []
-        self.nodes: list[str] = []
+    def __init__(self, events: Iterable[AnyEvent] = ()) -> None:
+        self.all = list(events)
+        self.nodes = [""] * len(self.all)
+        self._calls: list[tuple[type, Callable[[], object]]] = []
+
+    def on(self, kind: type, call: Callable[[], object]) -> None:
+        """Call `call` at each event of one class."""
+        self._calls.append((kind, call))
 
     def emit(self, event: AnyEvent, node: str = "") -> None:
         """Keep `event`."""
         self.all.append(event)
         self.nodes.append(node)
+        for kind, call in self._calls:
+            if isinstance(event, kind):
+                call()
 
     def of(self, kind: type[E]) -> list[E]:
         """Return the events of one class."""

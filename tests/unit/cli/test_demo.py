@@ -18,9 +18,11 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_text(tmp_path_factory.mktemp("demo"))
 
 
-def result(answer: str, usage: dict[str, Usage]) -> RunResult:
+def result(answer: str, usage: dict[str, Usage]) -> RunResult[str]:
     """A run's result as far as the check looks at it."""
-    return RunResult(answer=answer, status="answered", run="r", recording=Path("r"), usage=usage, seconds=1.0, turns=4)
+    return RunResult(
+        answer=answer, value=answer, status="answered", run="r", recording=Path("r"), usage=usage, seconds=1.0, turns=4
+    )
 
 
 def test_the_text_is_long_and_written_once(text: Path) -> None:

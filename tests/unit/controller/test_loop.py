@@ -155,8 +155,11 @@ async def test_events_come_before_what_they_announce() -> None:
             return await super().complete(request)
 
     await Controller(Watching([CELL]), run.cells, run.sink, ControllerLimits()).answer("?", CONTEXT)
-    assert seen == [["TurnStarted", "ModelRequested"], ["TurnStarted", "ModelRequested", "ModelReplied"]]
-    assert names()[3:] == ["AnswerGiven"]
+    assert seen == [
+        ["QuestionAsked", "TurnStarted", "ModelRequested"],
+        ["QuestionAsked", "TurnStarted", "ModelRequested", "ModelReplied"],
+    ]
+    assert names()[4:] == ["AnswerGiven"]
 
 
 async def test_calls_are_numbered() -> None:

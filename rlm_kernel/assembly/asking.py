@@ -1,0 +1,152 @@
+"""`open_run`: everything that a run is made of, opened around a block that asks questions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+from rlm_kernel.assembly.contexts import Context, store_context, summary
+from rlm_kernel.assembly.kept import Kept
+from rlm_kernel.assembly.models import Models
+from rlm_kernel.assembly.parts import controller_limits, session_spec
+from rlm_kernel.assembly.result import RunResult
+from rlm_kernel.assembly.run import Run
+from rlm_kernel.assembly.sinks import Listeners
+from rlm_kernel.assembly.sweeping import sweep_once
+from rlm_kernel.controller import Controller
+from rlm_kernel.errors import BudgetExceeded, EmptyQuestion, SessionError
+from rlm_kernel.kernel.result import CellResult
+from rlm_kernel.recording import RecordingLog, new_run_id
+from rlm_kernel.session import Session, open_session
+from rlm_kernel.types import Usage
+
+
+class Cells:
+    """Runs a session's cells, and knows whether it still can; `lost` is why it can't."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.lost: BaseException | None = None
+
+    async def run_cell(self, code: str, *, turn: int) -> CellResult:
+        """Run one cell, as `Session.run_cell` does."""
+        try:
+            return await self.session.run_cell(code, turn=turn)
+        except BaseException as error:  # after any, a cancel too, the session can't be used
+            self.lost = error
+            raise
+
+
+class WorkTime:
+    """Limits the time that a run works, to `limit` seconds; the time between its questions does not count."""
+
+    def __init__(self, limit: float | None) -> None:
+        self._limit = limit
+        self._worked = 0.0
+
+    @asynccontextmanager
+    async def counted(self) -> AsyncIterator[None]:
+        """Count the block's time. Raise `BudgetExceeded` in it when the limit is reached."""
+        begun = time.monotonic()
+        deadline = asyncio.timeout(None if self._limit is None else max(0.0, self._limit - self._worked))
+        try:
+            async with deadline:
+                yield
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise BudgetExceeded(
+                f"the run took longer than its {self._limit:g} s: allow more with --run-timeout"
+            ) from error
+        finally:
+            self._worked += time.monotonic() - begun
+
+
+class OpenRun:
+    """A run whose session is live, and takes questions one after another."""
+
+    def __init__(self, run: Run, controller: Controller, cells: Cells, work: WorkTime, recording: Path) -> None:
+        self.run = run
+        self.recording = recording
+        self._controller = controller
+        self._cells = cells
+        self._work = work
+        self._summary = summary(run.context, cells.session.ready)
+        self._busy = False
+
+    async def ask(self, question: str, started: float | None = None) -> RunResult[str]:
+        """Return what `question` comes to; its seconds count from `started`, else from now.
+
+        Raise what `Controller.answer` raises, `BudgetExceeded`, and `SessionError` where it can't be asked.
+        """
+        started = time.monotonic() if started is None else started
+        check_question(question)
+        before = dict(self.run.models.meter.usage)
+        with self._one_at_a_time(), self.run.asking():
+            async with self._work.counted():
+                outcome = await self._controller.answer(question, self._summary)
+            self.run.answered(outcome.status, outcome.answer)
+        usage = {name: used - before.get(name, Usage()) for name, used in self.run.models.meter.usage.items()}
+        return RunResult(
+            answer=outcome.answer,
+            value=outcome.answer,
+            status=outcome.status,
+            run=self.run.id,
+            recording=self.recording,
+            usage={name: used for name, used in usage.items() if used != Usage()},
+            seconds=time.monotonic() - started,
+            turns=outcome.turns,
+        )
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        if self._busy:
+            raise SessionError("the session is busy with another question: await its answer, or open another session")
+        if self._cells.lost is not None:
+            why = str(self._cells.lost) or "it was stopped in the middle of a cell"
+            raise SessionError(f"the session has lost its sandbox, open another one: {why}") from self._cells.lost
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+
+def check_question(question: str) -> None:
+    """Raise `EmptyQuestion` for one without text."""
+    if not question.strip():
+        raise EmptyQuestion("the question is empty: say what you want to know about the context")
+
+
+@asynccontextmanager
+async def open_run(
+    kept: Kept, listeners: Listeners, context: Context, question: str = "", started: float | None = None
+) -> AsyncIterator[OpenRun]:
+    """Open models, context, recording and session for questions about `context`; `question` is the only one, if given.
+
+    When the block ends well the sandbox ends in the background, which `Kept.aclose` waits for. Raise an
+    `RlmKernelError`: `ConfigError` and `ContextError` before anything was started or recorded.
+    """
+    started = time.monotonic() if started is None else started
+    settings = kept.settings
+    async with AsyncExitStack() as stack:
+        models = await stack.enter_async_context(Models.open(settings))
+        stored = await store_context(kept.store, context, settings.memory)
+        slots = await kept.slots(stack)
+        run_id = new_run_id()
+        with RecordingLog(settings.state_dir, run_id) as log:
+            run = Run(run_id, listeners.behind(log), models, stored, started)
+            work = WorkTime(settings.run_timeout)
+            with run.recorded(question, settings):
+                async with AsyncExitStack() as opened:
+                    async with work.counted():
+                        opening = open_session(slots, kept.store, session_spec(settings, stored, models), run)
+                        session = await opened.enter_async_context(opening)
+                    sweep_once(settings)
+                    cells = Cells(session)
+                    controller = Controller(models.root, cells, run, controller_limits(settings))
+                    yield OpenRun(run, controller, cells, work, log.folder)
+        kept.end(stack.pop_all())

@@ -1,0 +1,121 @@
+"""Sessions of many questions: variables and conversation stay from one to the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from rlm_kernel.assembly.asking import OpenRun, open_run
+from rlm_kernel.assembly.contexts import Context
+from rlm_kernel.assembly.kept import Kept
+from rlm_kernel.assembly.result import RunResult
+from rlm_kernel.assembly.sinks import Listeners
+from rlm_kernel.assembly.thread import LoopThread, cancel_once
+from rlm_kernel.errors import SessionError
+
+
+class Session:
+    """A session over one context: `async with rlm.session(context) as session`. Its questions are one run.
+
+    Ask one question at a time. After an error or a cancel the next one may be asked, unless the sandbox went with it,
+    which that ask then says.
+    """
+
+    def __init__(self, kept: Kept, listeners: Listeners, context: Context) -> None:
+        self._kept = kept
+        self._listeners = listeners
+        self._context = context
+        self._leave = asyncio.Event()
+        self._opened: asyncio.Future[OpenRun] = asyncio.get_running_loop().create_future()
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Start the sandbox, in a task of the session's own, so that any task may ask and close."""
+        self._task = self._kept.begin(self._live())
+        try:
+            either: set[asyncio.Future[Any]] = {self._task, self._opened}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self.aclose(cancelled=True)
+            raise
+        if not self._opened.done():
+            await self._task
+
+    async def aclose(self, *, cancelled: bool = False) -> None:
+        """End the recording, as cancelled or as the last question ended, and let the sandbox go; safe to call twice."""
+        if self._task is None:
+            return
+        self._leave.set()
+        if cancelled:
+            cancel_once([self._task])
+        await asyncio.wait({self._task})
+        if not self._task.cancelled():
+            self._task.result()
+
+    async def ask(self, question: str) -> RunResult[str]:
+        """Answer `question`, as `RLM.acompletion` does, in the conversation so far; each has all of `max_turns`.
+
+        Raise what `RLM.acompletion` raises, and `SessionError` where the session is busy, has ended or lost its
+        sandbox.
+        """
+        if self._task is None or self._task.done() or self._leave.is_set():
+            raise SessionError("the session has ended: open another one to ask more")
+        return await self._opened.result().ask(question)
+
+    async def _live(self) -> None:
+        async with open_run(self._kept, self._listeners, self._context) as opened:
+            self._opened.set_result(opened)
+            await self._leave.wait()
+
+
+class SessionInThread:
+    """A session for code that is not async: `with rlm.session(context) as session`. It is as `Session` otherwise."""
+
+    def __init__(self, session: Session, thread: LoopThread) -> None:
+        self._session = session
+        self._thread = thread
+
+    def ask(self, question: str) -> RunResult[str]:
+        """Answer `question`, as `Session.ask` does; an interrupt cancels it before it is raised on."""
+        return self._thread.run(self._session.ask(question))
+
+
+class Opening:
+    """A session that is not open yet: `async with` opens a `Session`, `with` a `SessionInThread`."""
+
+    def __init__(self, make: Callable[[], Session], thread: Callable[[], tuple[LoopThread, bool]]) -> None:
+        """`thread` returns the thread for `with`, and whether it is to be closed behind the session."""
+        self._make = make
+        self._find_thread = thread
+        self._session: Session | None = None
+        self._thread: LoopThread | None = None
+        self._own = False
+
+    async def __aenter__(self) -> Session:
+        self._session = self._make()
+        await self._session.open()
+        return self._session
+
+    async def __aexit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        if self._session is not None:
+            await self._session.aclose(cancelled=kind is not None and not issubclass(kind, Exception))
+
+    def __enter__(self) -> SessionInThread:
+        self._thread, self._own = self._find_thread()
+        try:
+            return SessionInThread(self._thread.run(self.__aenter__()), self._thread)
+        except BaseException:  # a Ctrl-C too may not leave the thread
+            self._close_thread()
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        assert self._thread is not None
+        try:
+            self._thread.run(self.__aexit__(kind, *exc_info))
+        finally:
+            self._close_thread()
+
+    def _close_thread(self) -> None:
+        if self._thread is not None and self._own:
+            self._thread.close(wait=False)

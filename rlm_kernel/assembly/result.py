@@ -1,0 +1,36 @@
+"""`RunResult`: what a question came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from rlm_kernel.events import RunStatus
+from rlm_kernel.types import Usage
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult(Generic[T_co]):
+    """A question's outcome.
+
+    `answer` is the answer's text, `value` what that text stands for: the text itself, or an object of the
+    `answer_type` that was asked for. `status` is "partial" where the answer is the best one so far, as the turns ran
+    out. `recording` is the run's folder; `usage` (per model name), `seconds` and `turns` are those of this question.
+    """
+
+    answer: str
+    value: T_co
+    status: RunStatus
+    run: str
+    recording: Path
+    usage: dict[str, Usage]
+    seconds: float
+    turns: int
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What all calls cost, in US dollars; None if a price is unknown."""
+        return sum(self.usage.values(), Usage()).cost_usd

@@ -1,0 +1,23 @@
+"""Who hears of a run's events, and in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlm_kernel.events import TreeSink
+from rlm_kernel.recording import Following, RecordingLog, Tee
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listeners:
+    """What is told of every event once it is recorded: the program's own sink, and readers of the recording."""
+
+    on_event: TreeSink | None = None
+    following: Following | None = None
+
+    def behind(self, log: RecordingLog) -> TreeSink:
+        """Return the sink that records each event and then tells the listeners."""
+        if self.following is not None:
+            self.following.begin(log.path)
+        heard = [sink for sink in (self.following, self.on_event) if sink is not None]
+        return Tee(log, *heard) if heard else log
