@@ -41,6 +41,7 @@ def session_spec(settings: Settings, context: Stored, models: Models) -> Session
         parallel_subcalls=settings.max_parallel_subcalls,
         max_reply_tokens=settings.max_reply_tokens,
         rebuild=settings.rebuild,
+        chunk_strategy=settings.default_chunk_strategy,
     )
 
 

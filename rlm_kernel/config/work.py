@@ -7,6 +7,7 @@ from typing import Annotated
 
 from rlm_kernel.config.setting import Setting
 from rlm_kernel.config.values import parse_flag, parse_whole
+from rlm_kernel.toolkit import DEFAULT_STRATEGY, STRATEGIES, Strategy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,9 @@ class WorkSettings:
         bool,
         Setting("Run the finished cells again, with their recorded answers, when a kernel is lost.", "", parse_flag),
     ] = False
+    default_chunk_strategy: Annotated[
+        Strategy, Setting("Where chunk() cuts in cells that do not say.", "STRATEGY", str, choices=STRATEGIES)
+    ] = DEFAULT_STRATEGY
     shown_output: Annotated[
         int, Setting("Characters of a cell's output that the root model is shown.", "N", parse_whole, least=500)
     ] = 8000

@@ -24,6 +24,7 @@ from rlm_kernel.events.cells import (
     CellOutputCleared,
     CellStarted,
     CellStatus,
+    ContextChunked,
     InterruptReason,
     InterruptStep,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "CellOutputCleared",
     "CellStarted",
     "CellStatus",
+    "ContextChunked",
     "ContextStored",
     "Event",
     "EventSink",

@@ -41,6 +41,23 @@ class CellOutputCleared(Event, frozen=True, kw_only=True):
     wait: bool = False
 
 
+class ContextChunked(Event, frozen=True, kw_only=True):
+    """A cell cut a text, as a rule its context, into chunks; that is what the guest says.
+
+    All lengths are in characters: `characters` of all chunks together, the `shortest` and the `longest`, and the `size`
+    and `overlap` that were asked for. Of a cell's calls the first 100 are recorded.
+    """
+
+    cell: int
+    strategy: str
+    chunks: int
+    characters: int
+    shortest: int
+    longest: int
+    size: int
+    overlap: int
+
+
 class CellInterrupted(Event, frozen=True, kw_only=True):
     """A step is taken to end a cell, `seconds` after its start; a step follows when the one before it was no use.
 

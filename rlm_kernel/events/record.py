@@ -18,7 +18,14 @@ from rlm_kernel.events.calls import (
     SubcallRequested,
     TurnStarted,
 )
-from rlm_kernel.events.cells import CellFinished, CellInterrupted, CellOutput, CellOutputCleared, CellStarted
+from rlm_kernel.events.cells import (
+    CellFinished,
+    CellInterrupted,
+    CellOutput,
+    CellOutputCleared,
+    CellStarted,
+    ContextChunked,
+)
 from rlm_kernel.events.questions import QuestionAsked, QuestionFailed
 from rlm_kernel.events.run import AnswerGiven, ContextStored, Notice, RunFinished, RunStarted
 from rlm_kernel.events.sandbox import KernelLost, KernelReady, KernelRebuilt, SandboxStarted
@@ -43,6 +50,7 @@ AnyEvent = (
     | CellStarted
     | CellOutput
     | CellOutputCleared
+    | ContextChunked
     | CellInterrupted
     | CellFinished
     | SubcallRequested

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from . import names
+from . import chunks, names
 from .cancel import CELL
 from .doors import close_doors
 from .link import Link
@@ -53,6 +53,7 @@ class Guest:
             self.tell("bind_failed", message=f"the context can't be loaded: {error!r}"[:2000])
             return
         names.bind(contexts)
+        chunks.set_strategy(bind.get("chunk_strategy"))
         kind, length = _measure(self.variables["context"])
         self.tell("bound", context_type=kind, context_length=length, contexts=[*map(_measure, contexts.values())])
 

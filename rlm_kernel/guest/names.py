@@ -5,7 +5,7 @@ import types
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from . import questions
+from . import chunks, questions
 from .cuts import cut_text, is_nested
 from .subcalls import BudgetExceeded, DepthExceeded, LLMQueryError, ModelUnavailable, Subcalls
 from .wire import MIB
@@ -77,7 +77,7 @@ def SHOW_VARS() -> dict[str, str]:  # noqa: N802
     return {name: _describe(_kernel.variables[name]) for name in user_names()}
 
 
-_FUNCTIONS = (*questions.FUNCTIONS, FINAL, FINAL_VAR, SHOW_VARS)
+_FUNCTIONS = (chunks.chunk, *questions.FUNCTIONS, FINAL, FINAL_VAR, SHOW_VARS)
 _ERRORS = (LLMQueryError, BudgetExceeded, DepthExceeded, ModelUnavailable)
 
 
@@ -93,6 +93,7 @@ def user_names() -> list[str]:
 def start_cell() -> None:
     """Forget the answer of an earlier cell, which raised or was not taken."""
     _kernel.final = None
+    chunks.start_cell()
     if (answer := _ready_answer()) is not None:
         dict.__setitem__(answer, "ready", False)
 

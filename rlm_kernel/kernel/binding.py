@@ -29,10 +29,14 @@ class BoundContext:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """All that a kernel is to bind. With `streamed` the host sends the files, else the guest finds them."""
+    """All that a kernel is to bind. With `streamed` the host sends the files, else the guest finds them.
+
+    `chunk_strategy` is what `chunk()` does where a cell does not say.
+    """
 
     contexts: tuple[BoundContext, ...]
     streamed: bool = False
+    chunk_strategy: str | None = None
 
     def message(self) -> bytes:
         """Return the control message."""
@@ -40,7 +44,8 @@ class Binding:
             {"name": each.name, "kind": each.kind, "size": each.size, "index_size": each.index_size}
             for each in self.contexts
         ]
-        return control("bind", source="stream" if self.streamed else "file", contexts=contexts)
+        source = "stream" if self.streamed else "file"
+        return control("bind", source=source, contexts=contexts, chunk_strategy=self.chunk_strategy)
 
     def pieces(self) -> Iterator[bytes]:
         """Yield what is to be streamed, in pieces of a frame."""

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from rlm_kernel.errors import GuestProtocolError, KernelFailed, SandboxLost
-from rlm_kernel.events import CellOutput, CellOutputCleared, CellStarted, EventSink, KernelLost, KernelReady
+from rlm_kernel.events import (
+    CellOutput,
+    CellOutputCleared,
+    CellStarted,
+    ContextChunked,
+    EventSink,
+    KernelLost,
+    KernelReady,
+)
 from rlm_kernel.guest.wire import Channel, Message
 from rlm_kernel.kernel.binding import Binding
+from rlm_kernel.kernel.chunked import MOST_RECORDED, Chunked, read_chunked
 from rlm_kernel.kernel.ladder import Stop, record, wait_for_end
 from rlm_kernel.kernel.messages import (
     BindFailed,
@@ -239,6 +250,8 @@ class KernelClient:
             clear = decode_lenient(envelope.content, ClearContent) or ClearContent()
             if cell.outputs.clear(clear.wait):
                 self._sink.emit(CellOutputCleared(cell=cell.cell, wait=clear.wait))
+        elif (chunked := read_chunked(envelope)) is not None:
+            self._record_chunked(cell, chunked)
         elif (output := cell.outputs.take(envelope)) is not None:
             self._sink.emit(
                 CellOutput(
@@ -249,6 +262,12 @@ class KernelClient:
                     update=output.update,
                 )
             )
+
+    def _record_chunked(self, cell: RunningCell, chunked: Chunked) -> None:
+        """Record what the running cell cut; a guest that tells of more, or afterwards, is not listened to."""
+        cell.chunked += 1
+        if cell is self._running and cell.chunked <= MOST_RECORDED:
+            self._sink.emit(ContextChunked(cell=cell.cell, **msgspec.structs.asdict(chunked)))
 
     def _cell(self, msg_id: str) -> RunningCell | None:
         if self._running is not None and self._running.msg_id == msg_id:

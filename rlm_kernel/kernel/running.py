@@ -38,6 +38,8 @@ class RunningCell:
     interrupted: InterruptReason | None = None
     told_cut: int = 0
     """Bytes of output that were left out, as far as that was told."""
+    chunked: int = 0
+    """How often the guest told that it cut a text into chunks."""
     last_call: asyncio.TimerHandle | None = None
     ended: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 

@@ -15,15 +15,17 @@ REPOSITORY = "rlm-kernel-sandbox"
 LIBRARIES_REPOSITORY = "rlm-kernel-libraries"
 BASE_REPOSITORY = "rlm-kernel-base"
 _PACKAGE = Path(__file__).parent.parent
+_CODE = ("guest", "toolkit")
+"""The packages that the image has too, as `rlm_guest` and so on."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSources:
-    """The files that decide the image: `Dockerfile.sandbox`, the folder `images`, and the guest's code."""
+    """The files that decide the image: `Dockerfile.sandbox`, the folder `images`, and the code in `package`."""
 
     dockerfile: Path
     images: Path
-    guest: Path
+    package: Path
 
     @classmethod
     def find(cls, package: Path = _PACKAGE) -> ImageSources:
@@ -33,7 +35,7 @@ class ImageSources:
         )
         if root is None:
             raise SandboxError(f"{package} has no Dockerfile.sandbox beside it: install rlm_kernel again")
-        return cls(root / "Dockerfile.sandbox", root / "images", package / "guest")
+        return cls(root / "Dockerfile.sandbox", root / "images", package)
 
     @property
     def lock(self) -> Path:
@@ -47,7 +49,11 @@ class ImageSources:
 
     def guest_files(self) -> dict[str, Path]:
         """Return the last layer's inputs: the guest's code and its Dockerfile, by their names in the build context."""
-        code = {f"guest/{path.relative_to(self.guest).as_posix()}": path for path in self.guest.rglob("*.py")}
+        code = {
+            f"code/rlm_{part}/{path.relative_to(self.package / part).as_posix()}": path
+            for part in _CODE
+            for path in (self.package / part).rglob("*.py")
+        }
         return {"Dockerfile": self.dockerfile} | dict(sorted(code.items()))
 
     def libraries_files(self) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from rlm_kernel.events import (
     CellOutput,
     CellOutputCleared,
     CellStarted,
+    ContextChunked,
     EventSink,
     KernelLost,
     KernelRebuilt,
@@ -33,6 +34,7 @@ _OF_CELLS = (
     | CellOutput
     | CellOutputCleared
     | CellInterrupted
+    | ContextChunked
     | CellFinished
     | SubcallRequested
     | SubcallReplied

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rlm_kernel.events import EventSink, KernelReady, SandboxStarted
 from rlm_kernel.kernel import Binding, BoundContext, KernelClient
 from rlm_kernel.sandbox.contexts import ContextStore
@@ -16,13 +18,21 @@ class Life:
     """Holds a session's sandbox of the moment."""
 
     def __init__(
-        self, slots: SlotPool, spec: SandboxSpec, store: ContextStore, context: Stored, sink: EventSink
+        self,
+        slots: SlotPool,
+        spec: SandboxSpec,
+        store: ContextStore,
+        context: Stored,
+        sink: EventSink,
+        *,
+        chunk_strategy: str | None = None,
     ) -> None:
         self._slots = slots
         self._spec = spec
         self._store = store
         self._context = context
         self._sink = sink
+        self._chunk_strategy = chunk_strategy
         self._slot: Slot | None = None
 
     @property
@@ -49,7 +59,7 @@ class Life:
         if sandbox.carrier == "socket":
             self._store.link_into(self._context, self._slot.folder)
         self._sink.emit(_started(sandbox))
-        binding = _binding(sandbox.carrier, self._context)
+        binding = replace(_binding(sandbox.carrier, self._context), chunk_strategy=self._chunk_strategy)
         return await self.kernel.start(binding, self._sink, kernels_before=kernels_before)
 
     def prepare(self) -> None:

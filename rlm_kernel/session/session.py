@@ -34,7 +34,8 @@ class SessionSpec:
     `sandbox.folder` is where the session's own folder is made.
     `models` is the allow-list of sub-models by name, None being the default, `children` that of models that are
     sessions themselves, empty where the depth limit is reached; `cell_timeout` is in seconds. With `rebuild` a lost
-    kernel's variables are made anew from the cells that had ended.
+    kernel's variables are made anew from the cells that had ended. `chunk_strategy` is that of `chunk()` where a cell
+    does not say.
     """
 
     sandbox: SandboxSpec
@@ -45,6 +46,7 @@ class SessionSpec:
     max_reply_tokens: int | None = None
     rebuild: bool = False
     children: Models = field(default_factory=dict)
+    chunk_strategy: str | None = None
 
 
 class Session:
@@ -174,7 +176,7 @@ async def open_session(
     """
     check_fits(spec.context, spec.sandbox.memory)
     sink = JournalingSink(sink, Journal() if spec.rebuild else None)
-    life = Life(slots, spec.sandbox, store, spec.context, sink)
+    life = Life(slots, spec.sandbox, store, spec.context, sink, chunk_strategy=spec.chunk_strategy)
     try:
         ready = await life.begin()
         async with Bridge(

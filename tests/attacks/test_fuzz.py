@@ -15,6 +15,7 @@ from rlm_kernel.errors import RlmKernelError
 from rlm_kernel.events import AnyEvent
 from rlm_kernel.guest.wire import CREDIT, FLAG_CREDIT, FRAME_LIMIT, HEADER, LIMITS, Channel, Wire, WireError
 from rlm_kernel.kernel import Binding, BoundContext, CellResult, KernelClient
+from rlm_kernel.kernel.chunked import CHUNKED_MIME
 from rlm_kernel.models.model import Completion, ModelRequest
 from rlm_kernel.recording.log import _encodable
 from rlm_kernel.types import Usage
@@ -98,6 +99,7 @@ contents: dict[str, dict[str, Any]] = {
         "user_expressions": {"rlm": {"status": "ok", "data": {mime: final}, "metadata": {}}},
     },
 }
+chunked = {"strategy": "lines", "chunks": 1, "characters": 1, "shortest": 1, "longest": 1, "size": 9, "overlap": 0}
 jupyter: list[dict[str, Any]] = [
     {
         "header": {"msg_id": "m", "msg_type": kind},
@@ -105,7 +107,7 @@ jupyter: list[dict[str, Any]] = [
         "metadata": {},
         "content": content,
     }
-    for kind, content in contents.items()
+    for kind, content in [("display_data", {"data": {CHUNKED_MIME: chunked}}), *contents.items()]
 ]
 subcalls: list[dict[str, Any]] = [
     {"kind": "llm", "id": 1, "prompt": "p", "model": None},

@@ -101,7 +101,8 @@ def test_change_of_the_guest_makes_its_layers_only(engine: docker.APIClient, ima
     """New guest code goes on the one layer that is there, which hides nothing below it, and is byte-compiled."""
     shutil.copy(ROOT / "Dockerfile.sandbox", tmp_path)
     shutil.copytree(ROOT / "images", tmp_path / "images")
-    shutil.copytree(ROOT / "rlm_kernel" / "guest", tmp_path / "rlm_kernel" / "guest")
+    for part in ("guest", "toolkit"):
+        shutil.copytree(ROOT / "rlm_kernel" / part, tmp_path / "rlm_kernel" / part)
     (tmp_path / "rlm_kernel" / "guest" / "new.py").write_text(f"# {tmp_path}\n")
     sources = ImageSources.find(tmp_path / "rlm_kernel")
     said: list[str] = []

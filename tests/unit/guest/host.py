@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import rlm_kernel.guest
+import rlm_kernel.toolkit
 from rlm_kernel.guest.wire import Channel, Wire
 
 FROM_GUEST = frozenset({Channel.CONTROL, Channel.SHELL, Channel.SUBCALL, Channel.IOPUB})
@@ -68,7 +69,8 @@ class GuestHost:
         self.shared, self.private = self.folder / "shared", self.folder / "private"
         self.shared.mkdir()
         self.private.mkdir()
-        (self.folder / "rlm_guest").symlink_to(Path(rlm_kernel.guest.__file__).parent)
+        for package in (rlm_kernel.guest, rlm_kernel.toolkit):
+            (self.folder / package.__name__.replace("kernel.", "")).symlink_to(Path(package.__file__ or "").parent)
         self.wire = Wire(FROM_GUEST)
         self.control: deque[dict[str, Any]] = deque()
         self.messages: deque[tuple[Channel, dict[str, Any]]] = deque()
@@ -169,21 +171,21 @@ class GuestHost:
                     return message
             self.step(deadline)
 
-    def bind(self, text: str = "the context") -> dict[str, Any]:
-        """Give a text as the context and return what `kernel_ready` says."""
-        return self.bind_file("str", text.encode())
+    def bind(self, text: str = "the context", **more: Any) -> dict[str, Any]:
+        """Give a text as the context, `more` beside it, and return what `kernel_ready` says."""
+        return self.bind_file("str", text.encode(), **more)
 
-    def bind_file(self, kind: str, blob: bytes, index: bytes = b"") -> dict[str, Any]:
+    def bind_file(self, kind: str, blob: bytes, index: bytes = b"", **more: Any) -> dict[str, Any]:
         """Give a context as files in the shared folder."""
         (self.shared / "context").write_bytes(blob)
         (self.shared / "context.json").write_bytes(index)
-        self.tell_bind(kind, len(blob), len(index))
+        self.tell_bind(kind, len(blob), len(index), **more)
         return self.until("kernel_ready")
 
-    def tell_bind(self, kind: str, size: int, index_size: int = 0, source: str = "file") -> None:
+    def tell_bind(self, kind: str, size: int, index_size: int = 0, source: str = "file", **more: Any) -> None:
         """Announce one context."""
         context = {"name": "context", "kind": kind, "size": size, "index_size": index_size}
-        self.tell("bind", source=source, contexts=[context])
+        self.tell("bind", source=source, contexts=[context], **more)
 
     def request(self, code: str) -> str:
         """Ask for a cell to be run and return its message id."""

@@ -26,7 +26,8 @@ def package(tmp_path: Path) -> Path:
     """A copy of the image's sources, laid out as in a checkout; the package's folder in it."""
     shutil.copy(ROOT / "Dockerfile.sandbox", tmp_path)
     shutil.copytree(ROOT / "images", tmp_path / "images")
-    shutil.copytree(ROOT / "rlm_kernel" / "guest", tmp_path / "rlm_kernel" / "guest")
+    for part in ("guest", "toolkit"):
+        shutil.copytree(ROOT / "rlm_kernel" / part, tmp_path / "rlm_kernel" / part)
     return tmp_path / "rlm_kernel"
 
 
@@ -69,6 +70,7 @@ def test_installed_package_has_the_same_tag(package: Path) -> None:
         ("rlm_kernel/guest/relay.py", rename),
         ("rlm_kernel/guest/relay.py", Path.unlink),
         ("rlm_kernel/guest/new.py", Path.touch),
+        ("rlm_kernel/toolkit/chunks.py", append),
         ("rlm_kernel/guest/inner/new.py", lambda path: (path.parent.mkdir(), path.touch())),
     ],
 )
@@ -130,8 +132,8 @@ def test_contexts_hold_the_inputs(package: Path) -> None:
     """Each Dockerfile has the builder's default name; scripts, lock and guest are there, and readable."""
     sources = ImageSources.find(package)
     assert {"Dockerfile", "images/prepare.sh", "images/requirements.lock"} <= names_in(sources.libraries_files())
-    assert {"Dockerfile", "guest/relay.py", "guest/wire.py"} <= names_in(sources.guest_files())
-    assert not any(name.startswith("guest/") for name in sources.libraries_files())
+    assert {"Dockerfile", "code/rlm_guest/relay.py", "code/rlm_toolkit/chunks.py"} <= names_in(sources.guest_files())
+    assert not any(name.startswith("code/") for name in sources.libraries_files())
 
 
 def names_in(files: dict[str, Path]) -> set[str]:
