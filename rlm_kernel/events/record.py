@@ -49,8 +49,8 @@ AnyEvent = (
     | ModelRetried
     | CellStarted
     | CellOutput
-    | CellOutputCleared
     | ContextChunked
+    | CellOutputCleared
     | CellInterrupted
     | CellFinished
     | SubcallRequested

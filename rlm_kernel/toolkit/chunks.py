@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from operator import index
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from .boundaries import Boundaries
 
@@ -61,7 +61,7 @@ def checked(strategy: str, size: int, overlap: int) -> tuple[Strategy, int, int]
         raise ValueError(f"size must be at least 1, not {size}")
     if not 0 <= overlap <= size // 2:
         raise ValueError(f"overlap must be at least 0 and at most half of size, which is {size // 2}, not {overlap}")
-    return cast(Strategy, strategy), size, overlap
+    return strategy, size, overlap
 
 
 def _documents(text: Any) -> Iterator[tuple[Any, str]]:

@@ -175,7 +175,7 @@ def test_no_text_takes_more_than_linear_time(text: str, strategy: str) -> None:
 
 def test_every_strategy_but_the_finest_is_a_kind_of_boundary() -> None:
     """The names of strategies and the ladder of boundaries agree."""
-    assert STRATEGIES == (*LADDER, "characters")
+    assert (*LADDER, "characters") == STRATEGIES
 
 
 def test_the_toolkit_needs_nothing_else() -> None:
