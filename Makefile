@@ -41,7 +41,7 @@ check: venv  ## Check format, lint, types, layers and tests; PYTEST_ARGS goes to
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 soak: setup  ## Run the long tests and show what they measured
 	$(BIN)/pytest -m soak -rP $(PYTEST_ARGS)

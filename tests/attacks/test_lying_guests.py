@@ -80,12 +80,13 @@ def liar(engine: docker.APIClient, image: str) -> Iterator[LiarImage]:
 async def test_a_lie(open_test_session: OpenSession, liar: LiarImage, lie: str) -> None:
     """Each lie, before the hello, in it or after it, is a typed error at once, and the host stays small."""
     carrier: Carrier = "socket" if len(lie) % 2 else "attach"
+    seconds = 3 if lie in ("nothing", "end") else 15
     async with memory_bound(100 * MIB):
         started = time.monotonic()
         with pytest.raises(EXPECTED[lie]) as error:
-            async with open_test_session(image=liar(lie), carrier=carrier, start_timeout=3) as session:
+            async with open_test_session(image=liar(lie), carrier=carrier, start_timeout=seconds) as session:
                 await run(session, "1")
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 20
         assert len(str(error.value)) < 10_000
 
 

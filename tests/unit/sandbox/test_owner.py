@@ -62,6 +62,7 @@ def test_another_users_process_lives() -> None:
         label(pid="x"),
         label(pid="²"),
     ],
+    ids=range(9),
 )
 def test_who_cannot_be_seen_is_not_called_dead(other: str) -> None:
     """Another boot, another PID namespace, labels of other versions and nonsense tell nothing."""
