@@ -106,9 +106,13 @@ class KernelFailed(SandboxError):
 
 
 class ModelError(RlmKernelError):
-    """A model gave no usable reply. `usage` is what that cost all the same, where the provider said so."""
+    """A model gave no usable reply. `usage` is what that cost all the same, where the provider said so.
+
+    `may_be_charged`: the provider may have worked on it, and nobody says how much.
+    """
 
     usage: Usage | None = None
+    may_be_charged: bool = False
 
 
 class ModelAuthError(ModelError):
@@ -153,9 +157,13 @@ class ModelUnreachable(ModelUnavailable):
 class ModelTimeout(RetryableModelError):
     """The provider did not reply in time."""
 
+    may_be_charged = True
+
 
 class ModelReplyInvalid(RetryableModelError):
     """The reply is not what the provider's interface promises: invalid JSON, no choice, no text."""
+
+    may_be_charged = True
 
 
 class NoAnswer(RlmKernelError):
@@ -171,12 +179,17 @@ class RunCancelled(RlmKernelError):
 
 
 class BudgetExceeded(RlmKernelError):
-    """A limit of the run is spent. `limit` is the setting's name, `reason` the message without the way out."""
+    """A limit of the run is spent.
 
-    def __init__(self, reason: str, *, limit: str = "", way_out: str = "") -> None:
+    `limit` is the setting's name, `reason` the message without the way out. `too_large`: it is not spent, and smaller
+    calls may fit.
+    """
+
+    def __init__(self, reason: str, *, limit: str = "", way_out: str = "", too_large: bool = False) -> None:
         super().__init__(f"{reason} {way_out}".strip())
         self.reason = reason
         self.limit = limit
+        self.too_large = too_large
 
 
 class DepthExceeded(RlmKernelError):

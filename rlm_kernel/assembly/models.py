@@ -1,6 +1,7 @@
 """The models of a run: clients and their gates, which sessions share, and each session's own wrappers around them.
 
-From outside in, a call passes: what a run may have at once, retry, metering, the gate before the provider, the client.
+From outside in, a call passes: the count of sub-calls, what a run may have at once, retry, the budget, metering, the
+gate before the provider, the client.
 """
 
 from __future__ import annotations
@@ -8,13 +9,16 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from rlm_kernel.assembly.budgets import check_prices
 from rlm_kernel.assembly.clients import OpenedModel, open_model
+from rlm_kernel.budget import Budget, Prices
 from rlm_kernel.config import Settings
+from rlm_kernel.models.budgeted import Budgeted, Counted
 from rlm_kernel.models.gate import Gate
 from rlm_kernel.models.limited import Gated, Limited
-from rlm_kernel.models.metering import Meter, Metered
+from rlm_kernel.models.metering import Meter, Metered, prices_of
 from rlm_kernel.models.model import Model
 from rlm_kernel.models.retry import Retrying, RetryPolicy
 from rlm_kernel.models.turns import Rates
@@ -43,14 +47,17 @@ class Chain:
     policy: RetryPolicy
     meter: Meter
     room: Gate
+    budget: Budget = field(default_factory=Budget)
     lane: Hashable = ""
 
-    def around(self, opened: OpenedModel, gate: Gate) -> Model:
+    def around(self, opened: OpenedModel, gate: Gate, *, is_sub: bool = True) -> Model:
         """Put this session's wrappers around a client; closing the result closes the client."""
         model: Model = Gated(opened.model, gate, self.lane, patience=self.policy.total_seconds)
         model = Metered(model, self.meter, opened.tariff)
+        model = Budgeted(model, self.budget, is_sub=is_sub)
         model = Retrying(model, self.policy)
-        return Limited(model, self.room, self.lane)
+        model = Limited(model, self.room, self.lane)
+        return Counted(model, self.budget, is_sub=is_sub)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +66,11 @@ class Client:
 
     opened: OpenedModel
     gate: Gate
+
+    @property
+    def name(self) -> str:
+        """The model's name, without its provider's."""
+        return self.opened.model.name.partition(":")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +87,19 @@ class Models:
         """What all models of the run have used."""
         return self.chain.meter
 
-    def session(self, lane: Hashable) -> Models:
+    @property
+    def prices(self) -> dict[str, Prices | None]:
+        """What the models' tokens cost, by their names; None where that is unknown."""
+        return {each.opened.model.name: prices_of(each.opened.tariff, each.name) for each in self.clients}
+
+    def under(self, budget: Budget) -> Models:
+        """Return the same models with `budget` in place of one without limits."""
+        return _models(replace(self.chain, budget=budget), self.clients)
+
+    def session(self, lane: Hashable, budget: Budget | None = None) -> Models:
         """Return the same clients with the wrappers of another session of the run; nothing of it needs closing."""
-        return _models(replace(self.chain, lane=(self.chain.lane, lane)), self.clients)
+        chain = replace(self.chain, lane=(self.chain.lane, lane), budget=budget or self.chain.budget)
+        return _models(chain, self.clients)
 
     @classmethod
     @asynccontextmanager
@@ -90,7 +112,9 @@ class Models:
             root = _open(settings.model, settings, stack)
             other = settings.sub_model if settings.sub_model != settings.model else None
             sub = root if other is None else _open(other, settings, stack)
-            yield _models(_chain(settings), (root, sub))
+            models = _models(_chain(settings), (root, sub))
+            check_prices(settings, models.prices)
+            yield models
 
 
 def _chain(settings: Settings) -> Chain:
@@ -110,5 +134,6 @@ def _open(spec: str, settings: Settings, stack: AsyncExitStack) -> Client:
 
 
 def _models(chain: Chain, clients: tuple[Client, Client]) -> Models:
-    root, sub = (chain.around(client.opened, client.gate) for client in clients)
-    return Models(root=root, sub=root if clients[0] is clients[1] else sub, chain=chain, clients=clients)
+    root = chain.around(clients[0].opened, clients[0].gate, is_sub=False)
+    sub = chain.around(clients[1].opened, clients[1].gate)
+    return Models(root=root, sub=sub, chain=chain, clients=clients)

@@ -50,6 +50,7 @@ class Bridge:
         self._endpoint = endpoint
         self.offer = offer
         """What cells may call."""
+        self._offered = offer
         self._sink = sink
         self._max_reply_tokens = max_reply_tokens
         self._kinds = kinds(offer, max_reply_tokens)
@@ -76,7 +77,8 @@ class Bridge:
         Those without an answer at the end are cancelled.
         """
         self._cell = cell
-        self._kinds = kinds(offer or self.offer, self._max_reply_tokens)
+        self._offered = offer or self.offer
+        self._kinds = kinds(self._offered, self._max_reply_tokens)
         try:
             yield
         finally:
@@ -116,14 +118,12 @@ class Bridge:
         self._calls += 1
         call = f"s{self._calls}"
         kind = self._kinds[type(request)]
-        if self._cell is None:
-            self._refuse(call, request, _NO_CELL)
-            self._endpoint.release(message)
-            return
-        if (refusal := kind.refusal(request)) is not None:
+        refusal = _NO_CELL if self._cell is None else self._offered.refusal() or kind.refusal(request)
+        if refusal is not None:
             self._refuse(call, request, refusal)
             self._endpoint.release(message)
             return
+        assert self._cell is not None
         self._sink.emit(kind.requested(call, self._cell, request))
         taken = Taken(
             call=call,

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from rlm_kernel.bridge.messages import LlmMessage, RlmMessage, SubcallMessage
+from rlm_kernel.budget import Budget
 from rlm_kernel.events import AnyEvent, SubcallReplied, SubcallRequested
 from rlm_kernel.guest.wire import ErrorCode
 from rlm_kernel.models.model import Model, ModelRequest, OnRetry
@@ -24,11 +25,18 @@ class Offer:
     """What cells may call, by the names that they know, None being the default.
 
     `models` answer one request each; each of `children` answers with a session of its own, and there are none where
-    the depth limit is reached.
+    the depth limit is reached. Once `budget` is spent nothing is on offer.
     """
 
     models: Models
     children: Models = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+
+    def refusal(self) -> Refusal | None:
+        """Return why no call at all is taken; None if there may be calls."""
+        if self.budget.spent is None:
+            return None
+        return Refusal("the run's budget is spent, no more calls are made", ErrorCode.BUDGET_EXCEEDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

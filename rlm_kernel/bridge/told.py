@@ -18,7 +18,7 @@ class KnownFailure(Exception):
 
 
 _TOLD: tuple[tuple[type[BaseException], ErrorCode, str], ...] = (
-    (BudgetExceeded, ErrorCode.BUDGET_EXCEEDED, "the run's budget is spent"),
+    (BudgetExceeded, ErrorCode.BUDGET_EXCEEDED, "the run's budget is spent, no more calls are made"),
     (DepthExceeded, ErrorCode.DEPTH_EXCEEDED, "the run's depth limit is reached"),
     (RetryableModelError, ErrorCode.MODEL_UNAVAILABLE, "the model is unavailable after all retries"),
     (ModelRejected, ErrorCode.FAILED, "the provider rejected the request; a shorter prompt may help"),
@@ -32,5 +32,7 @@ def told(error: BaseException) -> tuple[ErrorCode, str]:
     """Return the code and the words for `error`."""
     if isinstance(error, KnownFailure):
         return ErrorCode(error.code), error.told
+    if isinstance(error, BudgetExceeded) and error.too_large:
+        return ErrorCode.BUDGET_EXCEEDED, f"the call is too large for what is left of {error.limit}: make it smaller"
     code, text = next((code, text) for kind, code, text in _TOLD if isinstance(error, kind))
     return code, f"{text} ({type(error).__name__})" if isinstance(error, RlmKernelError) else text

@@ -4,7 +4,7 @@ from rlm_kernel.budget.amounts import Amounts
 from rlm_kernel.budget.budget import Budget
 from rlm_kernel.budget.call import DEFAULT_REPLY_TOKENS, Call, Estimate
 from rlm_kernel.budget.limits import Limits, Warnings
-from rlm_kernel.budget.rates import Rates
+from rlm_kernel.budget.prices import Prices
 from rlm_kernel.budget.reservation import Reservation
 from rlm_kernel.budget.tokens import guess_tokens
 
@@ -15,7 +15,7 @@ __all__ = [
     "Call",
     "Estimate",
     "Limits",
-    "Rates",
+    "Prices",
     "Reservation",
     "Warnings",
     "guess_tokens",

@@ -110,6 +110,7 @@ class Account:
             f"and {described(index, left)} of {described(index, limit)} are left.",
             limit=NAMES[index],
             way_out=way_out(NAMES[index]),
+            too_large=True,
         )
 
     def close(self, reservation: Reservation, used: Sequence[int] | None, usage: Usage | None) -> None:

@@ -12,7 +12,7 @@ from rlm_kernel.budget.account import Account
 from rlm_kernel.budget.amounts import COST, INPUT, OUTPUT, SIZE, SUBCALLS, TOTAL, UNITS_PER_DOLLAR, Amounts
 from rlm_kernel.budget.call import DEFAULT_REPLY_TOKENS, Call, Estimate
 from rlm_kernel.budget.limits import Limits, Warnings
-from rlm_kernel.budget.rates import Rates
+from rlm_kernel.budget.prices import Prices
 from rlm_kernel.budget.reservation import Reservation
 from rlm_kernel.budget.tokens import guess_tokens
 from rlm_kernel.budget.tree import Tree
@@ -36,14 +36,14 @@ class Budget:
         self,
         limits: Limits | None = None,
         *,
-        rates: Mapping[str, Rates | None] | None = None,
+        prices: Mapping[str, Prices | None] | None = None,
         sink: EventSink | None = None,
         warnings: Warnings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Open the budget of a run; its time begins now. `rates` are the models' prices by name, None for unknown."""
+        """Open the budget of a run; its time begins now. `prices` are the models' by name, None for unknown."""
         limits = limits or Limits()
-        tree = Tree(clock, limits.seconds, dict(rates or {}))
+        tree = Tree(clock, limits.seconds, dict(prices or {}))
         self._account = Account(limits, tree, None, sink)
         tree.root = self._account
         if sink is not None:
@@ -113,7 +113,7 @@ class Budget:
         """Return what a sub-call of `model` (`provider:name`) with `prompt` would use at most."""
         call = self.call(model, guess_tokens([prompt]), max_output_tokens)
         fits = self._account.spent_by is None and self._account.most_output(call)[0] >= call.least_output
-        cost = None if call.rates is None else call.cost(call.output_tokens) / UNITS_PER_DOLLAR
+        cost = None if call.prices is None else call.cost(call.output_tokens) / UNITS_PER_DOLLAR
         return Estimate(input_tokens=call.input_tokens, output_tokens=call.output_tokens, cost_usd=cost, fits=fits)
 
     def call(self, model: str, guess: int, output_tokens: int | None = None, *, is_sub: bool = True) -> Call:
@@ -124,7 +124,7 @@ class Budget:
             guess=guess,
             input_tokens=tree.ratio(model).corrected(guess),
             output_tokens=output_tokens or self.limits.reply_tokens or DEFAULT_REPLY_TOKENS,
-            rates=tree.rates.get(model),
+            prices=tree.prices.get(model),
             is_sub=is_sub,
             closing=self._closing and not is_sub,
         )

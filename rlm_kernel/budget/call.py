@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlm_kernel.budget.rates import Rates
+from rlm_kernel.budget.prices import Prices
 
 DEFAULT_REPLY_TOKENS = 8192
 """What a reply may have where tokens or cost are limited and the reply's own limit is not set."""
@@ -16,14 +16,14 @@ LEAST_REPLY_TOKENS = 256
 class Call:
     """A call of `model` with `input_tokens` as `guess` came to, and at most `output_tokens`.
 
-    `rates` None: its price is not known, and its cost not counted. `closing`: it is the request for the best answer.
+    `prices` None: its price is not known, and its cost not counted. `closing`: it is the request for the best answer.
     """
 
     model: str
     guess: int
     input_tokens: int
     output_tokens: int
-    rates: Rates | None = None
+    prices: Prices | None = None
     is_sub: bool = True
     closing: bool = False
 
@@ -34,10 +34,10 @@ class Call:
 
     def cost(self, output_tokens: int) -> int:
         """Return what it costs at most with that much output, in units of 1e-12 dollars."""
-        if self.rates is None:
+        if self.prices is None:
             return 0
-        per_input, per_output = self.rates.at(self.input_tokens)
-        return self.rates.call + per_input * self.input_tokens + per_output * output_tokens
+        per_input, per_output = self.prices.at(self.input_tokens)
+        return self.prices.call + per_input * self.input_tokens + per_output * output_tokens
 
     def units(self, output_tokens: int) -> tuple[int, ...]:
         """Return what it takes of each dimension with that much output."""

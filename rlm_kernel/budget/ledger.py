@@ -64,7 +64,7 @@ class Ledger:
 
     def keep_back(self, call: Call) -> None:
         """Keep back what the request for the best answer will take, `call` being the conversation's latest request."""
-        last = Call(call.model, 0, call.input_tokens + CLOSING_GROWTH, CLOSING_REPLY, call.rates)
+        last = Call(call.model, 0, call.input_tokens + CLOSING_GROWTH, CLOSING_REPLY, call.prices)
         for index, need in enumerate(last.units(min(CLOSING_REPLY, call.output_tokens))):
             limit = self.limits[index]
             self.kept[index] = 0 if limit is None else min(need, limit // CLOSING_SHARE)

@@ -52,10 +52,10 @@ class Limits:
 class Warnings:
     """When to warn: at a `share` of any limit, and where a run passes what `percentile` % of earlier runs used.
 
-    `usual_cost` (in 1e-12 dollars) and `usual_tokens` are what these used; None is no such warning.
+    `usual_cost` (US dollars) and `usual_tokens` are what these used; None is no such warning.
     """
 
     share: float | None = 0.8
     percentile: float | None = None
-    usual_cost: int | None = None
+    usual_cost: float | None = None
     usual_tokens: int | None = None

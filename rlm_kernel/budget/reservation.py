@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from rlm_kernel.budget.amounts import UNITS_PER_DOLLAR
+from rlm_kernel.budget.amounts import COST, UNITS_PER_DOLLAR
 from rlm_kernel.budget.call import Call
 from rlm_kernel.types import Usage
 
@@ -30,11 +30,17 @@ class Reservation:
         self.output_tokens = output_tokens
         self.held = call.units(output_tokens)
 
-    def settle(self, usage: Usage) -> None:
-        """Count what the call used. A cost that is not known counts as estimated."""
-        cost = self.held[4] if usage.cost_usd is None else round(usage.cost_usd * UNITS_PER_DOLLAR)
-        used = usage.input_tokens, usage.output_tokens, usage.input_tokens + usage.output_tokens
-        self._end((0, *used, cost, 0), usage)
+    def settle(self, usage: Usage, reply_tokens: int = 0) -> None:
+        """Count what the call used. A cost that is not known counts as estimated.
+
+        Where the provider reported no tokens at all, the input counts as estimated and the output as `reply_tokens`.
+        """
+        if usage.input_tokens <= 0 and usage.output_tokens <= 0:
+            self._end(self.call.units(min(reply_tokens, self.output_tokens)))
+            return
+        cost = self.held[COST] if usage.cost_usd is None else max(0, round(usage.cost_usd * UNITS_PER_DOLLAR))
+        used = max(0, usage.input_tokens), max(0, usage.output_tokens)
+        self._end((0, *used, sum(used), cost, 0), usage)
 
     def keep(self) -> None:
         """Count the whole estimate: the call may have been charged for, and nobody says what."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlm_kernel.budget.call import Call
-from rlm_kernel.budget.rates import Rates
+from rlm_kernel.budget.prices import Prices
 from rlm_kernel.budget.reservation import Reservation
 from rlm_kernel.budget.tokens import TokenRatio
 from rlm_kernel.budget.warner import TIME, Warner
@@ -99,9 +99,9 @@ class Tree:
 
     root: Account
 
-    def __init__(self, clock: Callable[[], float], seconds: float | None, rates: Mapping[str, Rates | None]) -> None:
+    def __init__(self, clock: Callable[[], float], seconds: float | None, prices: Mapping[str, Prices | None]) -> None:
         self.clock = clock
-        self.rates = rates
+        self.prices = prices
         self.queue = Queue()
         self.watches: list[Callable[[], None]] = []
         self.warner: Warner | None = None

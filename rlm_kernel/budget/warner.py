@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rlm_kernel.budget.amounts import COST, NAMES, TOTAL, described, in_unit
+from rlm_kernel.budget.amounts import COST, NAMES, TOTAL, UNITS_PER_DOLLAR, described, in_unit
 from rlm_kernel.budget.limits import Limits, Warnings
 from rlm_kernel.events import BudgetWarning, EventSink
 
@@ -48,7 +48,7 @@ class Warner:
             self._others = {
                 name: _Mark(name, "share", limit * share, limit) for name, limit in others.items() if limit is not None
             }
-        for index, usual in ((COST, warnings.usual_cost), (TOTAL, warnings.usual_tokens)):
+        for index, usual in ((COST, _units(warnings.usual_cost)), (TOTAL, warnings.usual_tokens)):
             if usual is not None:
                 self._marks.append(_Mark(NAMES[index], "percentile", usual, None, index))
 
@@ -89,3 +89,7 @@ class Warner:
                 message=message,
             )
         )
+
+
+def _units(dollars: float | None) -> float | None:
+    return None if dollars is None else dollars * UNITS_PER_DOLLAR

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from rlm_kernel.config.setting import Setting
-from rlm_kernel.config.values import parse_duration, parse_whole
+from rlm_kernel.config.values import parse_duration, parse_number, parse_size, parse_whole
+
+UnknownPrices = Literal["refuse", "tokens"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,51 @@ class LimitSettings:
     run_timeout: Annotated[
         float | None, Setting("Time that the whole run may take.", "TIME", parse_duration, least=1, optional=True)
     ] = None
+    max_subcalls: Annotated[
+        int | None, Setting("Sub-calls that the whole run may make.", "N", parse_whole, least=0, optional=True)
+    ] = 10_000
+    max_depth: Annotated[
+        int, Setting("How deep sessions may start sessions of their own.", "N", parse_whole, least=0, most=100)
+    ] = 1
+    max_input_tokens: Annotated[
+        int | None, Setting("Input tokens of all calls together.", "N", parse_whole, least=1, optional=True)
+    ] = None
+    max_output_tokens: Annotated[
+        int | None, Setting("Output tokens of all calls together.", "N", parse_whole, least=1, optional=True)
+    ] = None
+    max_total_tokens: Annotated[
+        int | None, Setting("Tokens of all calls together, in and out.", "N", parse_whole, least=1, optional=True)
+    ] = None
+    max_cost: Annotated[
+        float | None, Setting("What all calls may cost, in US dollars.", "USD", parse_number, least=0, optional=True)
+    ] = None
+    max_output_size: Annotated[
+        int | None, Setting("Output of all cells together.", "SIZE", parse_size, least=1, optional=True)
+    ] = 256 * 2**20
+    unknown_prices: Annotated[
+        UnknownPrices,
+        Setting(
+            "With --max-cost, a model without a known price: refuse it, or count its tokens only.",
+            "CHOICE",
+            str,
+            choices=("refuse", "tokens"),
+        ),
+    ] = "refuse"
+    budget_warning: Annotated[
+        float | None,
+        Setting("Share of a limit at which to warn.", "SHARE", parse_number, least=0, most=1, optional=True),
+    ] = 0.8
+    budget_percentile: Annotated[
+        float | None,
+        Setting(
+            "Warn where a run uses more than this many percent of the earlier ones did.",
+            "N",
+            parse_number,
+            least=1,
+            most=100,
+            optional=True,
+        ),
+    ] = 90.0
     max_parallel_subcalls: Annotated[
         int, Setting("Sub-calls in flight at once.", "N", parse_whole, least=1, most=10_000)
     ] = 50

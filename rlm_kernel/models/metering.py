@@ -11,6 +11,7 @@ from typing import TypeAlias
 import genai_prices
 import msgspec
 
+from rlm_kernel.budget import Prices
 from rlm_kernel.errors import ModelError
 from rlm_kernel.models.model import Completion, Model, ModelRequest
 from rlm_kernel.types import Usage
@@ -73,6 +74,14 @@ def unknown(served_by: str, usage: Usage) -> float | None:
     return None
 
 
+@cache
+def prices_of(tariff: Tariff, model: str) -> Prices | None:
+    """Return the prices of `model` for calls that are yet to be made; None if they are unknown. The first time takes
+    milliseconds."""
+    return Prices.of(lambda usage: tariff(model, usage))
+
+
+@cache
 def published(provider: str, model: str) -> Tariff:
     """Return the tariff of `model` by the prices that `provider` publishes, as the genai-prices package lists them."""
 

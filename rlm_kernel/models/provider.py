@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
+import aiohttp
 import httpx2
 import msgspec
 
@@ -32,6 +33,7 @@ LIMITS = httpx2.Limits(max_connections=0, max_keepalive_connections=None)
 TIMEOUT = httpx2.Timeout(None, connect=10.0)
 """A reply's one clock is ours, over the whole attempt: an HTTP client's read timeout starts anew with every byte."""
 
+_NO_CONNECTION = (httpx2.ConnectError, httpx2.ConnectTimeout, aiohttp.ClientConnectorError)
 _DETAIL_LIMIT = 500
 _SECRET_LENGTH = 8
 """A shorter key is a placeholder such as `x`, and would be masked out of other words."""
@@ -81,10 +83,16 @@ class Provider:
 
     def unreachable(self, error: BaseException) -> ModelUnreachable:
         """Return our error for a connection that failed or broke; it names the first cause."""
+        connected = not isinstance(error, _NO_CONNECTION)
         while cause := error.__cause__:
             error = cause
+            connected &= not isinstance(error, _NO_CONNECTION)
         reason = self._clean(str(error)) or type(error).__name__
-        return ModelUnreachable(f"{self.name}: no connection to {self.host}: {reason}; check the address and network")
+        unreachable = ModelUnreachable(
+            f"{self.name}: no connection to {self.host}: {reason}; check the address and network"
+        )
+        unreachable.may_be_charged = connected
+        return unreachable
 
     def late(self) -> ModelTimeout:
         """Return our error for an attempt that took all its time."""

@@ -6,6 +6,9 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import msgspec
+
+from rlm_kernel.budget import Budget
 from rlm_kernel.events import (
     AnyEvent,
     CellFinished,
@@ -156,10 +159,14 @@ class Journal:
 
 
 class JournalingSink:
-    """Passes events on and, if there is a journal, keeps it; while cells are run again, theirs are left out."""
+    """Passes events on, counts cells' output and, if there is a journal, keeps it.
 
-    def __init__(self, sink: EventSink, journal: Journal | None) -> None:
+    While cells are run again, their events are left out.
+    """
+
+    def __init__(self, sink: EventSink, journal: Journal | None, budget: Budget | None = None) -> None:
         self.journal = journal
+        self._budget = budget or Budget()
         self.rebuilding = False
         self._sink = sink
 
@@ -168,6 +175,8 @@ class JournalingSink:
         if self.rebuilding and isinstance(event, _OF_CELLS):
             return
         self._sink.emit(event)
+        if isinstance(event, CellOutput):
+            self._budget.add_output(len(msgspec.json.encode(event.output)))
         if self.journal is not None:
             was_full = self.journal.full
             self.journal.emit(event)

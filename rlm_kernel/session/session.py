@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from rlm_kernel.bridge import Bridge, Models, Offer
+from rlm_kernel.budget import Budget
 from rlm_kernel.errors import ContextTooLarge, KernelFailed, SandboxLost
 from rlm_kernel.events import EventSink, InterruptReason, KernelReady, KernelRebuilt, Notice
 from rlm_kernel.kernel import CellResult, Stop
@@ -35,7 +36,7 @@ class SessionSpec:
     `models` is the allow-list of sub-models by name, None being the default, `children` that of models that are
     sessions themselves, empty where the depth limit is reached; `cell_timeout` is in seconds. With `rebuild` a lost
     kernel's variables are made anew from the cells that had ended. `chunk_strategy` is that of `chunk()` where a cell
-    does not say.
+    does not say. The running cell ends with `budget`.
     """
 
     sandbox: SandboxSpec
@@ -47,6 +48,7 @@ class SessionSpec:
     rebuild: bool = False
     children: Models = field(default_factory=dict)
     chunk_strategy: str | None = None
+    budget: Budget = field(default_factory=Budget)
 
 
 class Session:
@@ -55,13 +57,12 @@ class Session:
     It outlives its kernels, and up to `MAX_REPLACED` of its sandboxes.
     """
 
-    def __init__(
-        self, life: Life, bridge: Bridge, cell_timeout: float, ready: KernelReady, sink: JournalingSink
-    ) -> None:
+    def __init__(self, life: Life, bridge: Bridge, spec: SessionSpec, ready: KernelReady, sink: JournalingSink) -> None:
         self.ready = ready
         self._life = life
         self._bridge = bridge
-        self._cell_timeout = cell_timeout
+        self._cell_timeout = spec.cell_timeout
+        self._budget = spec.budget
         self._sink = sink
         self._cells = 0
         self._replaced = 0
@@ -79,7 +80,7 @@ class Session:
         try:
             await self._usable()
             self._cells += 1
-            with self._bridge.open_for(self._cells):
+            with self._bridge.open_for(self._cells), self._budget.cell(self.interrupt):
                 result = await self._life.kernel.run(
                     code, cell=self._cells, turn=turn, time_limit=self._cell_timeout, stop=stop
                 )
@@ -109,7 +110,8 @@ class Session:
         stop = self._stop = asyncio.get_running_loop().create_future()
         self._sink.rebuilding = True
         try:
-            cells, failed = await self._run_again(cells, stop)
+            with self._budget.cell(self.interrupt):
+                cells, failed = await self._run_again(cells, stop)
         finally:
             self._sink.rebuilding = False
             self._stop = None
@@ -175,18 +177,18 @@ async def open_session(
     `KernelClient.start` raise, and `ContextTooLarge`.
     """
     check_fits(spec.context, spec.sandbox.memory)
-    sink = JournalingSink(sink, Journal() if spec.rebuild else None)
+    sink = JournalingSink(sink, Journal() if spec.rebuild else None, spec.budget)
     life = Life(slots, spec.sandbox, store, spec.context, sink, chunk_strategy=spec.chunk_strategy)
     try:
         ready = await life.begin()
         async with Bridge(
             life.endpoint,
-            Offer(spec.models, spec.children),
+            Offer(spec.models, spec.children, spec.budget),
             sink,
             parallel=spec.parallel_subcalls,
             max_reply_tokens=spec.max_reply_tokens,
         ) as bridge:
-            yield Session(life, bridge, spec.cell_timeout, ready, sink)
+            yield Session(life, bridge, spec, ready, sink)
             life.kernel.record_late_cuts()
     finally:
         life.end()

@@ -183,7 +183,7 @@ async def test_the_models_of_a_run(tmp_path: Path) -> None:
     script.write_text("--- turn ---\none\n--- turn ---\ntwo\n")
     spec = f"scripted:{script}"
     async with Models.open(Settings(model=spec)) as models:
-        assert models.sub is models.root
+        assert models.sub.name == models.root.name == spec
         assert [(await models.root.complete(ASK)).text for _ in range(2)] == ["one", "two"]
         assert models.meter.usage[spec].calls == 2
         assert models.meter.usage[spec].cost_usd == 0

@@ -8,14 +8,14 @@ from typing import NoReturn
 
 import pytest
 
-from rlm_kernel.budget import Budget, Call, Limits, Rates, Warnings, guess_tokens
+from rlm_kernel.budget import Budget, Call, Limits, Prices, Warnings, guess_tokens
 from rlm_kernel.errors import BudgetExceeded
 from rlm_kernel.events import BudgetSpent, BudgetWarning
 from rlm_kernel.types import Usage
 from tests.support.fakes import ListSink
 
 DOLLAR = 10**12
-RATES = {"m": Rates(0, (DOLLAR // 1000,), (DOLLAR // 100,))}
+PRICES = {"m": Prices(0, (DOLLAR // 1000,), (DOLLAR // 100,))}
 """A tenth of a cent for an input token, a cent for an output token."""
 
 
@@ -31,7 +31,7 @@ class Clock:
 
 def ask(input_tokens: int = 100, output_tokens: int = 100, *, is_sub: bool = True, closing: bool = False) -> Call:
     """Return a call whose input is known."""
-    return Call("m", input_tokens, input_tokens, output_tokens, RATES["m"], is_sub, closing)
+    return Call("m", input_tokens, input_tokens, output_tokens, PRICES["m"], is_sub, closing)
 
 
 def used(input_tokens: int, output_tokens: int, cost: float | None = 0.0) -> Usage:
@@ -47,7 +47,7 @@ def spend(budget: Budget) -> NoReturn:
 
 def test_a_call_is_reserved_and_settled() -> None:
     """A reservation takes the estimate from what remains; settling it counts what was used and no more."""
-    budget = Budget(Limits(total_tokens=10_000, cost=10.0), rates=RATES)
+    budget = Budget(Limits(total_tokens=10_000, cost=10.0), prices=PRICES)
     reservation = budget.reserve(ask())
     assert reservation.output_tokens == 100
     assert budget.remaining().total_tokens == 9_800
@@ -175,7 +175,7 @@ async def test_waiting_calls_end_when_the_budget_is_spent_or_they_are_cancelled(
 def test_a_child_has_a_share_and_counts_above() -> None:
     """A child that uses up its share is refused, its parent goes on; what it used counts there."""
     sink = ListSink()
-    budget = Budget(Limits(total_tokens=10_000, subcalls=10, cost=100.0), rates=RATES)
+    budget = Budget(Limits(total_tokens=10_000, subcalls=10, cost=100.0), prices=PRICES)
     child = budget.child(0.1, sink=sink)
     assert (child.remaining().total_tokens, child.remaining().subcalls) == (1_000, 1)
     child.take_subcall()
@@ -263,7 +263,7 @@ def test_warnings_come_once() -> None:
 
 def test_an_estimate_says_what_a_call_may_take() -> None:
     """Before a call its tokens and cost can be had, whether it fits, and no price where none is known."""
-    budget = Budget(Limits(cost=1.0, reply_tokens=10), rates={**RATES, "dear": None})
+    budget = Budget(Limits(cost=1.0, reply_tokens=10), prices={**PRICES, "dear": None})
     small = budget.estimate("How many?", "m")
     assert small.fits
     assert small.output_tokens == 10
@@ -305,14 +305,14 @@ def test_rates_are_never_below_the_price() -> None:
         extra = usage.cache_write_tokens * per_input / 4
         return 0.001 + usage.input_tokens * per_input + extra + usage.output_tokens * 5e-6
 
-    rates = Rates.of(tariff)
-    assert rates is not None
+    prices = Prices.of(tariff)
+    assert prices is not None
     for size in (1, 10, 1_000, 120_000, 199_999, 200_001, 5_000_000):
-        call = Call("m", size, size, 1_000, rates)
+        call = Call("m", size, size, 1_000, prices)
         real = tariff(Usage(input_tokens=size, output_tokens=1_000, cache_write_tokens=size))
         assert real * (1 - 1e-9) <= call.cost(1_000) / DOLLAR <= 2.1 * real
-    assert Rates.of(lambda usage: None) is None
-    assert Rates.of(lambda usage: 0.0) == Rates(0, (0,) * 10, (0,) * 10)
+    assert Prices.of(lambda usage: None) is None
+    assert Prices.of(lambda usage: 0.0) == Prices(0, (0,) * 10, (0,) * 10)
 
 
 async def test_a_cell_has_to_end_with_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_kernel.budget import Budget, Call, Limits, Rates
+from rlm_kernel.budget import Budget, Call, Limits, Prices
 from rlm_kernel.budget.account import Account
 from rlm_kernel.errors import BudgetExceeded
 from rlm_kernel.types import Usage
@@ -41,8 +41,8 @@ class World:
     under: dict[Account, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        rates = {"m": Rates(3, (7,), (11,))}
-        self.budgets.append(Budget(self.limits, rates=rates))
+        prices = {"m": Prices(3, (7,), (11,))}
+        self.budgets.append(Budget(self.limits, prices=prices))
         for parent, share in self.shares:
             self.budgets.append(self.budgets[parent % len(self.budgets)].child(share))
 
@@ -61,8 +61,8 @@ class World:
     async def play(self, plan: Plan) -> None:
         """Make the call of a plan; one that is cancelled waits for that."""
         budget = self.budgets[plan.node % len(self.budgets)]
-        rates = budget._account.tree.rates["m"]
-        call = Call("m", plan.input_tokens, plan.input_tokens, plan.output_tokens, rates, plan.is_sub)
+        prices = budget._account.tree.prices["m"]
+        call = Call("m", plan.input_tokens, plan.input_tokens, plan.output_tokens, prices, plan.is_sub)
         try:
             if plan.is_sub:
                 budget.take_subcall()

@@ -16,7 +16,7 @@ _OUTPUT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class Prices:
     """A model's prices in units of a budget: `call` for each call, and for calls of each step's size, `input` and
     `output` per token. They are never below the price: an input token counts as one that is written to a cache, and
     a call as if it reached into the next step.
@@ -27,8 +27,8 @@ class Rates:
     output: tuple[int, ...] = (0,)
 
     @classmethod
-    def of(cls, tariff: Callable[[Usage], float | None]) -> Rates | None:
-        """Return the rates that `tariff`, which prices one call in US dollars, comes to; None if it knows none."""
+    def of(cls, tariff: Callable[[Usage], float | None]) -> Prices | None:
+        """Return the prices that `tariff`, which prices one call in US dollars, comes to; None if it knows none."""
         call = _units(tariff(Usage(calls=1)))
         if call is None:
             return None
@@ -58,5 +58,5 @@ def _units(dollars: float | None) -> int | None:
     return None if dollars is None else round(dollars * UNITS_PER_DOLLAR)
 
 
-def _with_next(rates: list[int]) -> tuple[int, ...]:
-    return tuple(map(max, rates, [*rates[1:], rates[-1]]))
+def _with_next(prices: list[int]) -> tuple[int, ...]:
+    return tuple(map(max, prices, [*prices[1:], prices[-1]]))

@@ -1,0 +1,125 @@
+"""Models that keep to a budget: sub-calls are counted once, and each attempt is reserved and settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import msgspec
+
+from rlm_kernel.budget import Budget, guess_tokens
+from rlm_kernel.errors import ModelError
+from rlm_kernel.models.model import Completion, Model, ModelRequest, Queued
+
+IMAGE_TOKENS = 2_500
+"""What an image is thought to take."""
+
+
+class Counted:
+    """Lets a call begin while the budget allows one, and ends it with the budget's time; `is_sub` calls are counted."""
+
+    def __init__(self, model: Model, budget: Budget, *, is_sub: bool) -> None:
+        self._model = model
+        self._budget = budget
+        self._is_sub = is_sub
+
+    @property
+    def name(self) -> str:
+        """The wrapped model's name."""
+        return self._model.name
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Answer one request. Raise `BudgetExceeded` if the budget allows none, or its time is over before the reply.
+
+        What is over is the time for ordinary calls; a request for the best answer has some more.
+        """
+        if self._is_sub:
+            self._budget.take_subcall()
+        async with self._budget.in_time():
+            return await self._model.complete(request)
+
+    async def aclose(self) -> None:
+        """Close the wrapped model."""
+        await self._model.aclose()
+
+
+class Budgeted:
+    """Reserves each attempt in `budget`, sends the maximum output that this allows, and settles what was used.
+
+    A failed attempt counts with what its error says it used, and one that was sent and may have been charged for all
+    the same with its whole estimate: after a cancel, a timeout, a broken connection, an unreadable reply.
+    """
+
+    def __init__(self, model: Model, budget: Budget, *, is_sub: bool) -> None:
+        self._model = model
+        self._budget = budget
+        self._is_sub = is_sub
+
+    @property
+    def name(self) -> str:
+        """The wrapped model's name."""
+        return self._model.name
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Answer one request, after calls in flight that hold the room for it. Raise `BudgetExceeded`."""
+        budget = self._budget
+        call = budget.call(self.name, guess_request(request), request.max_output_tokens, is_sub=self._is_sub)
+        sending = _Sending(request.queued)
+        with request.queued():
+            reservation = await budget.admit(call)
+        most = reservation.output_tokens if budget.bounds_calls else request.max_output_tokens
+        try:
+            completion = await self._model.complete(replace(request, max_output_tokens=most, queued=sending.queued))
+        except ModelError as error:
+            if error.usage is not None:
+                reservation.settle(error.usage)
+            elif error.may_be_charged:
+                reservation.keep()
+            else:
+                reservation.release()
+            raise
+        except BaseException:  # a cancel, which says nothing of what the provider has done by then
+            if sending.waits:
+                reservation.release()
+            else:
+                reservation.keep()
+            raise
+        reservation.settle(completion.usage, guess_tokens([completion.text]))
+        return completion
+
+    async def aclose(self) -> None:
+        """Close the wrapped model."""
+        await self._model.aclose()
+
+
+class _Sending:
+    """Knows whether a call waits for its turn, so that nothing of it was sent."""
+
+    def __init__(self, queued: Queued) -> None:
+        self._queued = queued
+        self.waits = False
+
+    @contextmanager
+    def queued(self) -> Iterator[None]:
+        self.waits = True
+        with self._queued():
+            yield
+        self.waits = False
+
+
+def guess_request(request: ModelRequest) -> int:
+    """Return how many input tokens `request` takes, rather too many than too few."""
+    texts = [message.content for message in request.messages]
+    images = 0
+    for message in request.messages:
+        images += len(message.images)
+        texts += [call.name + call.arguments for call in message.tool_calls]
+        if message.reasoning is not None:
+            texts.append(_as_text(message.reasoning))
+    texts += [_as_text(tool) for tool in request.tools]
+    return guess_tokens(texts) + images * IMAGE_TOKENS
+
+
+def _as_text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
