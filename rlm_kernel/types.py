@@ -97,3 +97,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             output_tokens=self.output_tokens - earlier.output_tokens,
             cost_usd=cost,
         )
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an answer is from that was not asked for anew: stored earlier, or that of an equal call under way.
+
+    `run` is the one that asked for it and paid, `at` the time in UTC when it had it.
+    """
+
+    how: Literal["stored", "joined"]
+    run: str
+    at: str

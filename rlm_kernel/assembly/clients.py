@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from rlm_kernel.config import nearest
 from rlm_kernel.errors import ConfigError, MissingKey, UnknownModel
 from rlm_kernel.models.metering import Tariff, free, published, unknown
 from rlm_kernel.models.model import Model
+from rlm_kernel.types import JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +94,15 @@ class OpenedModel:
     """A bare client, what its calls cost, and what limits them.
 
     `account` is None for a model of this process alone; `parallel` is how many calls it can work on at once (None: any
-    number).
+    number). `identity` tells the model from every other one whose answers could differ; None where equal requests are
+    not the same (a script's).
     """
 
     model: Model
     tariff: Tariff
     parallel: int | None = None
     account: Account | None = None
+    identity: Mapping[str, JSON] | None = None
 
 
 def open_model(spec: str, *, seconds: float = 120.0, env: Mapping[str, str] | None = None) -> OpenedModel:
@@ -117,7 +121,7 @@ def open_model(spec: str, *, seconds: float = 120.0, env: Mapping[str, str] | No
         from rlm_kernel.models.local import LocalModel  # noqa: PLC0415
 
         local = LocalModel(model, seconds=seconds)
-        return OpenedModel(local, free, local.slots)
+        return OpenedModel(local, free, local.slots, identity={"provider": provider, "model": model})
     return _open_vendor(spec, VENDORS[provider], model, seconds, os.environ if env is None else env)
 
 
@@ -139,17 +143,24 @@ def _open_vendor(spec: str, vendor: Vendor, model: str, seconds: float, env: Map
         seconds=seconds,
         max_tokens_field="max_completion_tokens" if base_url.rstrip("/") == OPENAI_URL else "max_tokens",
     )
-    identity = hashlib.sha256(f"{base_url}\0{key or ''}".encode()).hexdigest()
-    account = Account(spec.partition(":")[0], provider.host, identity)
+    digest = hashlib.sha256(f"{base_url}\0{key or ''}".encode()).hexdigest()
+    account = Account(spec.partition(":")[0], provider.host, digest)
+    identity: dict[str, JSON] = {"provider": account.provider, "address": _public(base_url), "model": model}
     # Behind another address the vendor's prices may not be what is paid.
     tariff = published(vendor.prices, model) if vendor.prices and base_url == vendor.base_url else unknown
     if vendor.interface == "anthropic":
         from rlm_kernel.models.anthropic import AnthropicModel  # noqa: PLC0415
 
-        return OpenedModel(AnthropicModel(provider), tariff, account=account)
+        return OpenedModel(AnthropicModel(provider), tariff, account=account, identity=identity)
     from rlm_kernel.models.openai import OpenAIModel  # noqa: PLC0415
 
-    return OpenedModel(OpenAIModel(provider), tariff, account=account)
+    return OpenedModel(OpenAIModel(provider), tariff, account=account, identity=identity)
+
+
+def _public(base_url: str) -> str:
+    """Return an address without a name and a password in it."""
+    parts = urlsplit(base_url.rstrip("/"))
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _key(spec: str, vendor: Vendor, env: Mapping[str, str]) -> str | None:

@@ -1,37 +1,43 @@
 """The models of a run: clients and their gates, which sessions share, and each session's own wrappers around them.
 
-From outside in, a call passes: the count of sub-calls, what a run may have at once, retry, the budget, metering, the
-gate before the provider, the client.
+From outside in, a call passes: answers that are known and the count of calls (sub-calls only), what a run may have at
+once, retry, the budget, metering, the gate before the provider, the client.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from rlm_kernel.assembly.budgets import check_prices
-from rlm_kernel.assembly.clients import OpenedModel, open_model
+from rlm_kernel.assembly.clients import PROVIDERS, OpenedModel, open_model
 from rlm_kernel.budget import Budget, Prices
-from rlm_kernel.config import Settings
+from rlm_kernel.config import Settings, for_provider, nearest, providers_in
+from rlm_kernel.errors import ConfigError
 from rlm_kernel.models.budgeted import Budgeted, Counted
+from rlm_kernel.models.flights import Flights
 from rlm_kernel.models.gate import Gate
 from rlm_kernel.models.limited import Gated, Limited
 from rlm_kernel.models.metering import Meter, Metered, prices_of
 from rlm_kernel.models.model import Model
+from rlm_kernel.models.recall import Recall, Recalling
 from rlm_kernel.models.retry import Retrying, RetryPolicy
+from rlm_kernel.models.store import AnswerStore
 from rlm_kernel.models.turns import Rates
 
 _gates: dict[str, Gate] = {}
-_gates_lock = threading.Lock()
+_flights: dict[Path, Flights] = {}
+_lock = threading.Lock()
 
 
 def gate_of(opened: OpenedModel) -> Gate:
     """Return the gate before a client: one for each account in this process, which outlives runs as rates do."""
     if opened.account is None:
         return Gate(opened.model.name)
-    with _gates_lock:
+    with _lock:
         return _gates.setdefault(opened.account.digest, Gate(opened.account.address))
 
 
@@ -49,6 +55,7 @@ class Chain:
     room: Gate
     budget: Budget = field(default_factory=Budget)
     lane: Hashable = ""
+    recall: Recall = field(default_factory=Recall)
 
     def around(self, opened: OpenedModel, gate: Gate, *, is_sub: bool = True) -> Model:
         """Put this session's wrappers around a client; closing the result closes the client."""
@@ -58,6 +65,12 @@ class Chain:
         model = Retrying(model, self.policy)
         model = Limited(model, self.room, self.lane)
         return Counted(model, self.budget, is_sub=is_sub)
+
+    def recalling(self, opened: OpenedModel, model: Model) -> Model:
+        """Put what knows answers around a model that sub-calls go to."""
+        if opened.identity is None or not self.recall.is_on:
+            return model
+        return Recalling(model, self.recall, opened.identity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +109,13 @@ class Models:
         """Return the same models with `budget` in place of one without limits."""
         return _models(replace(self.chain, budget=budget), self.clients)
 
+    def recorded_as(self, run: str, tell: Callable[[str], None]) -> None:
+        """Take the run's name, for answers that later runs find, and what is told of trouble in keeping them."""
+        recall = self.chain.recall
+        recall.run = run
+        if recall.store is not None:
+            recall.store.tell = tell
+
     def session(self, lane: Hashable, budget: Budget | None = None) -> Models:
         """Return the same clients with the wrappers of another session of the run; nothing of it needs closing."""
         chain = replace(self.chain, lane=(self.chain.lane, lane), budget=budget or self.chain.budget)
@@ -122,18 +142,38 @@ def _chain(settings: Settings) -> Chain:
         attempts=settings.retry_attempts, total_seconds=max(settings.retry_time, settings.request_timeout)
     )
     room = Gate("this run", Rates(concurrency=settings.max_parallel_subcalls))
-    return Chain(policy=policy, meter=Meter(), room=room, lane=object())
+    return Chain(policy=policy, meter=Meter(), room=room, lane=object(), recall=_recall(settings))
+
+
+def _recall(settings: Settings) -> Recall:
+    if settings.cache == "off":
+        return Recall(flights=Flights() if settings.coalesce else None)
+    store = AnswerStore(settings.answers_dir, settings.cache_size)
+    with _lock:
+        flights = _flights.setdefault(settings.answers_dir, Flights())
+    return Recall(store=store, writes=settings.cache == "write", flights=flights)
 
 
 def _open(spec: str, settings: Settings, stack: AsyncExitStack) -> Client:
     opened = open_model(spec, seconds=settings.request_timeout)
     stack.push_async_callback(opened.model.aclose)
     gate = gate_of(opened)
-    stack.enter_context(gate.limited(Rates(concurrency=opened.parallel)))
+    stack.enter_context(gate.limited(_rates(opened, settings)))
     return Client(opened=opened, gate=gate)
+
+
+def _rates(opened: OpenedModel, settings: Settings) -> Rates:
+    limits = (settings.requests_per_minute, settings.tokens_per_minute, settings.provider_concurrency)
+    for provider in (name for limit in limits for name in providers_in(limit)):
+        if provider not in PROVIDERS:
+            raise ConfigError(f"there is no provider {provider!r} to limit{nearest(provider, list(PROVIDERS))}")
+    if opened.account is None:
+        return Rates(concurrency=opened.parallel)
+    requests, tokens, concurrency = (for_provider(limit, opened.account.provider) for limit in limits)
+    return Rates(concurrency=concurrency, requests_per_minute=requests, tokens_per_minute=tokens)
 
 
 def _models(chain: Chain, clients: tuple[Client, Client]) -> Models:
     root = chain.around(clients[0].opened, clients[0].gate, is_sub=False)
-    sub = chain.around(clients[1].opened, clients[1].gate)
+    sub = chain.recalling(clients[1].opened, chain.around(clients[1].opened, clients[1].gate))
     return Models(root=root, sub=sub, chain=chain, clients=clients)

@@ -14,6 +14,7 @@ from rlm_kernel.config import Settings
 from rlm_kernel.errors import RecordingError, StorageError
 from rlm_kernel.events import (
     AnyEvent,
+    Notice,
     QuestionAsked,
     QuestionFailed,
     RunFinished,
@@ -88,6 +89,7 @@ class Run:
         self.answer, self.error = None, error
 
     def _begin(self, question: str, settings: Settings) -> None:
+        self.models.recorded_as(self.id, lambda message: self.emit(Notice(message=message)))
         self.emit(
             RunStarted(
                 run=self.id,

@@ -128,6 +128,7 @@ class AskModel:
             attempts=completion.attempts,
             served_by=completion.served_by,
             reply_id=completion.reply_id,
+            cached=completion.cached,
         )
         note = {"note": completion.note} if completion.note else {}
         return Answer({"text": completion.text, **note}, event)

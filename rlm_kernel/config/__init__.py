@@ -2,10 +2,11 @@
 
 from rlm_kernel.config.container import LEAST_MEMORY, LEAST_UID, MOST_UID, Carrier
 from rlm_kernel.config.models import DEFAULT_MODEL, DEFAULT_SUB_MODEL
+from rlm_kernel.config.providers import Cache
 from rlm_kernel.config.resolve import DEBUG_VARIABLE, nearest, resolve
 from rlm_kernel.config.setting import PREFIX, Setting
 from rlm_kernel.config.settings import SETTINGS, Settings
-from rlm_kernel.config.values import parse_duration, parse_flag, parse_size
+from rlm_kernel.config.values import for_provider, parse_duration, parse_flag, parse_size, providers_in
 
 __all__ = [
     "DEBUG_VARIABLE",
@@ -16,12 +17,15 @@ __all__ = [
     "MOST_UID",
     "PREFIX",
     "SETTINGS",
+    "Cache",
     "Carrier",
     "Setting",
     "Settings",
+    "for_provider",
     "nearest",
     "parse_duration",
     "parse_flag",
     "parse_size",
+    "providers_in",
     "resolve",
 ]

@@ -30,6 +30,11 @@ class PlaceSettings:
         return self.state_dir / "contexts"
 
     @property
+    def answers_dir(self) -> Path:
+        """The folder of answers to sub-calls."""
+        return self.state_dir / "answers"
+
+    @property
     def sessions_dir(self) -> Path:
         """The folder that holds a folder for each live session."""
         return self.state_dir / "sessions"

@@ -54,10 +54,7 @@ class Setting:
         """Return the value that `text` from `origin` means. Raise `ConfigError` naming the origin."""
         if self.optional and text.strip().lower() == "none":
             return None
-        try:
-            value = self.parse(text)
-        except ValueError as error:
-            raise ConfigError(f"{origin}: {error}") from None
+        value = self._parsed(text, origin)
         self.check(value, origin)
         return value
 
@@ -75,5 +72,13 @@ class Setting:
                 raise ConfigError(f"{origin} must be at least {self.shown(self.least)}, not {self.shown(value)}")
             case int() | float() if self.most is not None and value > self.most:
                 raise ConfigError(f"{origin} must be at most {self.shown(self.most)}, not {self.shown(value)}")
+            case str():
+                self._parsed(value, origin)
             case _:
                 pass
+
+    def _parsed(self, text: str, origin: str) -> object:
+        try:
+            return self.parse(text)
+        except ValueError as error:
+            raise ConfigError(f"{origin}: {error}") from None

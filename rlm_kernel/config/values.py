@@ -36,6 +36,35 @@ def parse_whole(text: str) -> int:
         raise ValueError(f"{text!r} is not a whole number") from None
 
 
+def parse_each(text: str) -> int | str:
+    """Return the whole number that `text` is, or `text` itself if it is one for each of some: `openai=500,vllm=50`."""
+    if "=" not in text:
+        return parse_whole(text)
+    if any(number < 1 for number in _each(text).values()):
+        raise ValueError(f"{text!r} has a number below 1")
+    return text
+
+
+def for_provider(value: int | str | None, provider: str) -> int | None:
+    """Return the number for `provider` in what `parse_each` returned; None is no number."""
+    return _each(value).get(provider) if isinstance(value, str) else value
+
+
+def providers_in(value: int | str | None) -> list[str]:
+    """Return the providers that `value` names."""
+    return list(_each(value)) if isinstance(value, str) else []
+
+
+def _each(text: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        provider, equals, number = (word.strip() for word in part.partition("="))
+        if not equals or not provider or provider in found:
+            raise ValueError(f"{text!r} is neither a whole number nor like openai=500,anthropic=50")
+        found[provider] = parse_whole(number)
+    return found
+
+
 def parse_number(text: str) -> float:
     """Return the number that `text` is."""
     try:

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from rlm_kernel.events.base import Event
-from rlm_kernel.types import JSON, Message, Tool, ToolCall, Usage
+from rlm_kernel.types import JSON, Message, Origin, Tool, ToolCall, Usage
 
 
 class TurnStarted(Event, frozen=True, kw_only=True):
@@ -92,7 +92,10 @@ class SubcallRequested(Event, frozen=True, kw_only=True):
 
 
 class SubcallReplied(Event, frozen=True, kw_only=True):
-    """A sub-call's answer; the fields are those of `ModelReplied`."""
+    """A sub-call's answer; the fields are those of `ModelReplied`.
+
+    `cached` says where it is from if the provider was not asked; then `usage` is nothing, and `attempts` 0.
+    """
 
     call: str
     text: str
@@ -102,6 +105,7 @@ class SubcallReplied(Event, frozen=True, kw_only=True):
     attempts: int
     served_by: str
     reply_id: str | None = None
+    cached: Origin | None = None
 
 
 class SubcallFailed(Event, frozen=True, kw_only=True):

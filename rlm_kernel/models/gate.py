@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from rlm_kernel.errors import ModelError, ModelTimeout, ModelUnreachable, RateLimited, RetryableModelError
 from rlm_kernel.models.breaker import Breaker
+from rlm_kernel.models.loops import soon
 from rlm_kernel.models.model import Queued
 from rlm_kernel.models.turns import UNLIMITED, Rates, Ticket, Turns
 
@@ -31,7 +32,7 @@ class Pass(Ticket):
 
     def tell(self, error: ModelError | None = None) -> bool:
         """Wake the call, which may be another loop's; False if that loop is closed."""
-        return _soon(self.loop, self._settle, error)
+        return soon(self.loop, self._settle, error)
 
     def _settle(self, error: ModelError | None) -> None:
         if self.future is None or self.future.done():
@@ -90,8 +91,7 @@ class Gate:
                 call.trial = self._breaker.tries()
                 return call
             future = self._join(call)
-            if self._turns.first() is call:
-                self._advance()
+            self._advance()
         try:
             with queued():
                 await future
@@ -177,24 +177,14 @@ class Gate:
 
     def _wake_at(self, loop: asyncio.AbstractEventLoop, when: float, wait: float) -> bool:
         """Look again after `wait` seconds, in the loop whose turn it is: it is the one with a reason to live on."""
+        if loop.is_closed():
+            return False
         if self._wakes is not None and self._wakes[0] is loop and self._wakes[1] <= when:
             return True
         self._wakes = (loop, when)
-        return _soon(loop, loop.call_later, wait, self._wake)
+        return soon(loop, loop.call_later, wait, self._wake)
 
     def _wake(self) -> None:
         with self._lock:
             self._wakes = None
             self._advance()
-
-
-def _soon(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *arguments: object) -> bool:
-    """Call in `loop`, now if it is the running one; False if it is closed."""
-    if asyncio._get_running_loop() is loop:
-        call(*arguments)
-        return True
-    try:
-        loop.call_soon_threadsafe(call, *arguments)
-    except RuntimeError:
-        return False
-    return True

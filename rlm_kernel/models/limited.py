@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from rlm_kernel.budget import guess_tokens
 from rlm_kernel.errors import ModelError
 from rlm_kernel.models.gate import Gate
 from rlm_kernel.models.model import Completion, Model, ModelRequest
 
-_CHARS_PER_TOKEN = 4
 _REPLY_TOKENS = 500
 """What a reply is thought to take until it is there, if the request has no limit of its own that is lower."""
 
@@ -77,6 +77,6 @@ class Gated:
 
 
 def _tokens(request: ModelRequest) -> float:
-    chars = sum(len(message.content) for message in request.messages)
     limit = request.max_output_tokens
-    return chars / _CHARS_PER_TOKEN + (_REPLY_TOKENS if limit is None else min(limit, _REPLY_TOKENS))
+    guess = guess_tokens(message.content for message in request.messages)
+    return guess + (_REPLY_TOKENS if limit is None else min(limit, _REPLY_TOKENS))

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
-from rlm_kernel.types import JSON, Message, Tool, ToolCall, Usage
+from rlm_kernel.types import JSON, Message, Origin, Tool, ToolCall, Usage
 
 OnRetry = Callable[[int, BaseException, float], None]
 """Called before a wait: the failed attempt's number, its error, the wait in seconds."""
@@ -55,7 +55,8 @@ class Completion:
     """A model's reply: text, or calls of tools, or both. `served_by` is the model that the provider says answered.
 
     `finish_reason` is in OpenAI's words. `reasoning` is what the provider wants back as part of the reply's message,
-    `note` what who asked should know of the reply.
+    `note` what who asked should know of the reply. `cached` says whose answer it is where nothing was asked for it:
+    then there are no attempts, and no usage.
     """
 
     text: str
@@ -67,6 +68,7 @@ class Completion:
     tool_calls: tuple[ToolCall, ...] = ()
     reasoning: JSON = None
     note: str = ""
+    cached: Origin | None = None
 
 
 class Model(Protocol):

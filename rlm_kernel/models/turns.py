@@ -57,14 +57,13 @@ class Bucket:
         self._size = max(1, per_minute // _AT_ONCE)
         self._per_second = (per_minute - self._size + 1) / 60
         self._level = float(self._size)
-        self._seen = -math.inf
+        self._seen: float | None = None
 
     def wait(self, cost: float, now: float) -> float:
         """Return in how many seconds `cost` can be had."""
-        if now > self._seen:
-            if self._level < self._size:
-                self._level = min(self._size, self._level + (now - self._seen) * self._per_second)
-            self._seen = now
+        if self._seen is not None and now > self._seen:
+            self._level = min(self._size, self._level + (now - self._seen) * self._per_second)
+        self._seen = now if self._seen is None else max(now, self._seen)
         short = min(cost, self._size) - self._level
         return short / self._per_second if short > _NOTHING else 0.0
 

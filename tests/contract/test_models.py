@@ -9,10 +9,14 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rlm_kernel.assembly.clients import OpenedModel
+from rlm_kernel.assembly.models import Chain
 from rlm_kernel.errors import (
     ModelAuthError,
     ModelError,
@@ -24,9 +28,15 @@ from rlm_kernel.errors import (
     RetryableModelError,
 )
 from rlm_kernel.models.anthropic import AnthropicModel
+from rlm_kernel.models.gate import Gate
+from rlm_kernel.models.metering import Meter, unknown
 from rlm_kernel.models.model import Model, ModelRequest
 from rlm_kernel.models.openai import OpenAIModel
 from rlm_kernel.models.provider import Provider
+from rlm_kernel.models.recall import Recall
+from rlm_kernel.models.retry import RetryPolicy
+from rlm_kernel.models.store import AnswerStore
+from rlm_kernel.models.turns import Rates
 from rlm_kernel.types import Message, Usage
 from tests.support.provider_server import CACHED_TOKENS, INPUT_TOKENS, OUTPUT_TOKENS, ProviderServer, Reply
 
@@ -48,11 +58,28 @@ def _anthropic(url: str, seconds: float = 10.0) -> Model:
     )
 
 
-@pytest.fixture(params=[_openai, _anthropic], ids=["openai", "anthropic"])
-def make_model(request: pytest.FixtureRequest) -> MakeModel:
+def _wrapped(folder: Path, url: str, seconds: float = 10.0) -> Model:
+    """Return a client with all that a run puts around it, for one attempt."""
+    opened = OpenedModel(_openai(url, seconds), unknown, identity={"address": url})
+    chain = Chain(
+        policy=RetryPolicy(attempts=1),
+        meter=Meter(),
+        room=Gate("a run"),
+        recall=Recall(store=AnswerStore(folder, 2**20), writes=True),
+    )
+    rates = Rates(concurrency=1000, requests_per_minute=1_000_000, tokens_per_minute=1_000_000_000)
+    return chain.recalling(opened, chain.around(opened, Gate(url, rates)))
+
+
+@pytest.fixture(params=["openai", "anthropic", "openai in a run"])
+def make_model(request: pytest.FixtureRequest, tmp_path: Path) -> MakeModel:
     """Build a client for a server's address."""
-    make: MakeModel = request.param
-    return make
+    makers: dict[str, MakeModel] = {
+        "openai": _openai,
+        "anthropic": _anthropic,
+        "openai in a run": partial(_wrapped, tmp_path),
+    }
+    return makers[request.param]
 
 
 @pytest.fixture

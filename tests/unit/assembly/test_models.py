@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -198,3 +199,115 @@ async def test_a_wrong_sub_model_closes_the_root_model(tmp_path: Path) -> None:
     with pytest.raises(UnknownModel):
         async with Models.open(Settings(model=f"scripted:{script}", sub_model="nowhere:m")):
             pass
+
+
+@pytest.fixture
+async def vllm(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ProviderServer]:
+    """A server of one's own that runs, which `vllm:` models are found at."""
+    async with ProviderServer().run() as server:
+        monkeypatch.setenv("VLLM_BASE_URL", f"{server.url}/v1")
+        yield server
+
+
+async def test_runs_share_a_providers_limit_in_turn(vllm: ProviderServer, tmp_path: Path) -> None:
+    """The calls of two runs together keep to the limit, and a small run's do not wait for all of a large one's."""
+    vllm.hold = asyncio.Event()
+    settings = Settings(model="vllm:m", provider_concurrency="vllm=2,openai=1", state_dir=tmp_path)
+    order: list[str] = []
+
+    async def call(models: Models, name: str) -> None:
+        await models.sub.complete(ASK)
+        order.append(name)
+
+    async with (
+        asyncio.timeout(20),
+        Models.open(settings) as large,
+        Models.open(settings) as small,
+        asyncio.TaskGroup() as tasks,
+    ):
+        for _ in range(40):
+            tasks.create_task(call(large, "large"))
+        await vllm.reached(2)
+        for _ in range(3):
+            tasks.create_task(call(small.session("child"), "small"))
+        await asyncio.sleep(0.05)
+        assert len(vllm.requests) == 2
+        vllm.hold.set()
+    assert max(place for place, name in enumerate(order) if name == "small") < 15
+
+
+async def test_an_unknown_provider_has_no_limit(tmp_path: Path) -> None:
+    """A limit for a provider that there is not is refused, with the nearest name."""
+    settings = Settings(model="vllm:m", requests_per_minute="opnai=5", state_dir=tmp_path)
+    with pytest.raises(ConfigError, match="'opnai' to limit; did you mean openai"):
+        async with Models.open(settings):
+            pass
+
+
+async def test_a_later_run_has_the_answers_of_an_earlier_one(vllm: ProviderServer, tmp_path: Path) -> None:
+    """With the cache on, an identical sub-call of another run is not sent, costs nothing, and says who paid."""
+    settings = Settings(model="vllm:m", cache="write", state_dir=tmp_path)
+    for run in ("run-1", "run-2"):
+        async with Models.open(settings) as models:
+            models.recorded_as(run, pytest.fail)
+            completion = await models.session("child").sub.complete(ASK)
+    assert len(vllm.requests) == 1
+    assert completion.cached is not None
+    assert completion.cached.run == "run-1"
+    assert models.meter.usage == {}
+
+
+async def test_a_root_models_answers_are_not_shared(vllm: ProviderServer, tmp_path: Path) -> None:
+    """The root model is always asked, though sub-calls go to the same one."""
+    settings = Settings(model="vllm:m", cache="write", state_dir=tmp_path)
+    async with Models.open(settings) as models:
+        for model in (models.root, models.root, models.sub, models.sub):
+            await model.complete(ASK)
+    assert len(vllm.requests) == 3
+
+
+async def test_a_script_is_never_a_known_answer(tmp_path: Path) -> None:
+    """A script's turns come in order with the cache on too."""
+    script = tmp_path / "script.md"
+    script.write_text("--- turn ---\none\n--- turn ---\ntwo\n")
+    settings = Settings(model=f"scripted:{script}", cache="write", state_dir=tmp_path)
+    async with Models.open(settings) as models:
+        assert [(await models.sub.complete(ASK)).text for _ in range(2)] == ["one", "two"]
+
+
+@pytest.mark.parametrize(("settings", "requests"), [({}, 5), ({"coalesce": True}, 1), ({"cache": "read"}, 1)])
+async def test_identical_calls_at_once(
+    vllm: ProviderServer, tmp_path: Path, settings: dict[str, Any], requests: int
+) -> None:
+    """By default each is made, as each may be wanted; with `coalesce`, or a cache, they are one request."""
+    async with Models.open(Settings(model="vllm:m", state_dir=tmp_path, **settings)) as models:
+        completions = await asyncio.gather(*(models.sub.complete(ASK) for _ in range(5)))
+    assert len(vllm.requests) == requests
+    assert {completion.text for completion in completions} == {"ok"}
+
+
+async def test_a_cancel_of_all_callers_reaches_the_provider(vllm: ProviderServer, tmp_path: Path) -> None:
+    """Through all wrappers, a cancel closes the request at the provider, and those that waited are never sent."""
+    vllm.hold = asyncio.Event()
+    settings = Settings(model="vllm:m", cache="write", provider_concurrency=1, state_dir=tmp_path)
+    async with asyncio.timeout(20), Models.open(settings) as models:
+        asks = [ASK, ASK, replace(ASK, max_output_tokens=8)]
+        calls = [asyncio.ensure_future(models.sub.complete(ask)) for ask in asks]
+        await vllm.reached(1)
+        for call in reversed(calls):
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await vllm.disconnected.wait()
+        assert len(vllm.requests) == 1
+        vllm.hold.set()
+        assert (await models.sub.complete(ASK)).text == "ok"
+
+
+async def test_the_identity_of_a_model_holds_no_secret() -> None:
+    """What an answer is stored for is provider, address and model, without key, user and password."""
+    env = {"VLLM_BASE_URL": "http://user:secret@host:1/v1/", "VLLM_API_KEY": "secret-key"}
+    opened = open_model("vllm:m", env=env)
+    await opened.model.aclose()
+    assert opened.identity == {"provider": "vllm", "address": "http://host:1/v1", "model": "m"}
+    assert opened.account is not None
+    assert "secret" not in repr(opened.account)

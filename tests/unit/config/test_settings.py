@@ -12,6 +12,7 @@ from rlm_kernel.config import (
     LEAST_MEMORY,
     SETTINGS,
     Settings,
+    for_provider,
     parse_duration,
     parse_size,
     resolve,
@@ -139,3 +140,23 @@ def test_a_flag(text: str, value: bool) -> None:
     assert resolve({"rebuild": "False"}, {"RLM_KERNEL_REBUILD": text}).rebuild is False
     with pytest.raises(ConfigError, match="RLM_KERNEL_REBUILD: 'maybe' is neither"):
         resolve({}, {"RLM_KERNEL_REBUILD": "maybe"})
+
+
+def test_a_limit_may_be_for_each_provider_or_for_some() -> None:
+    """One number is every provider's; a list names some, and leaves the others without."""
+    every = resolve({"requests_per_minute": "500"}, {}).requests_per_minute
+    some = resolve({}, {"RLM_KERNEL_REQUESTS_PER_MINUTE": "openai=500, vllm=50"}).requests_per_minute
+    assert [for_provider(every, provider) for provider in ("openai", "vllm", "gemini")] == [500] * 3
+    assert [for_provider(some, provider) for provider in ("openai", "vllm", "gemini")] == [500, 50, None]
+    assert for_provider(Settings().requests_per_minute, "openai") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "many", "openai=", "openai=x", "openai=0", "=5", "openai=5,openai=6", "a=1,,b=2"]
+)
+def test_a_limit_that_cannot_be_is_refused(text: str) -> None:
+    """What is no limit is an error, from the command line and in code."""
+    with pytest.raises(ConfigError, match="--tokens-per-minute"):
+        resolve({"tokens_per_minute": text}, {})
+    with pytest.raises(ConfigError, match="--tokens-per-minute"):
+        Settings(tokens_per_minute=0 if text == "0" else text)
