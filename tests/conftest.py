@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 # A shell starts what it puts in the background with Ctrl-C ignored, `nohup` with hang-ups ignored, and programs that
@@ -13,3 +14,5 @@ for number, usual in (
 ):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
+
+os.environ["XDG_CONFIG_HOME"] = "/nonexistent"  # what the user has set for their own runs is nothing to the tests

@@ -12,6 +12,7 @@ import click
 
 from rlm_kernel import __version__
 from rlm_kernel.cli import checks, exits
+from rlm_kernel.cli.configuration import config
 from rlm_kernel.cli.contexts import store_sources
 from rlm_kernel.cli.demo import QUESTION, demo_settings, judge, next_steps, write_text
 from rlm_kernel.cli.gc import gc
@@ -118,6 +119,7 @@ def run_demo(*, quiet: bool, as_json: bool, verbose: bool) -> int:
 
 cli.add_command(checks.audit)
 cli.add_command(checks.doctor)
+cli.add_command(config)
 
 
 @cli.group()

@@ -30,7 +30,7 @@ MACHINE = frozenset(
 
 
 def settings_options(command: F) -> F:
-    """Give `command` one option for each setting, as text; `resolve` reads them."""
+    """Give `command` one option for each setting, and `--config`, as text; `resolve` reads them."""
     return _with_options(command, SETTINGS)
 
 
@@ -40,6 +40,8 @@ def machine_options(*more: str) -> Callable[[F], F]:
 
 
 def _with_options(command: F, settings: Sequence[Setting]) -> F:
+    named = "A TOML file of settings, which goes before the user's own; `none` for no file."
+    command = click.option("--config", metavar="FILE", help=named)(command)
     for setting in reversed(settings):
         default = default_text(setting)
         shown = f"{setting.help}  [default: {default}]" if default else setting.help

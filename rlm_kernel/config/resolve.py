@@ -2,50 +2,63 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
+from rlm_kernel.config.layers import (
+    CONFIG,
+    CONFIG_VARIABLE,
+    Layer,
+    config_files,
+    from_environment,
+    from_file,
+    from_options,
+)
 from rlm_kernel.config.models import DEFAULT_SUB_MODEL
-from rlm_kernel.config.setting import PREFIX
 from rlm_kernel.config.settings import SETTINGS, Settings
-from rlm_kernel.errors import ConfigError
 
-DEBUG_VARIABLE = f"{PREFIX}DEBUG"
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Settings, where each of them that is no default was given, and the files that were read."""
+
+    settings: Settings
+    origins: dict[str, str]
+    files: tuple[Path, ...]
 
 
 def resolve(options: Mapping[str, str | None] | None = None, env: Mapping[str, str] | None = None) -> Settings:
-    """Return the settings that `options` (by field name, None: not given), `env` and the defaults make, in that order.
+    """Return the settings that `options` (by field name, None: not given), `env`, files and the defaults make.
 
-    Raise `ConfigError` for a value that can't be, an unknown option, and an unknown `RLM_KERNEL_` variable.
+    They go before each other in that order. `config` among the options names a file, as `trace` says.
     """
-    given = {name: text for name, text in (options or {}).items() if text is not None}
+    return trace(options, env).settings
+
+
+def trace(
+    options: Mapping[str, str | None] | None = None, env: Mapping[str, str] | None = None, *jobs: Layer
+) -> Resolved:
+    """Return the settings, and where each comes from: options, `jobs`, `env`, files, default; the first counts.
+
+    The files are the one that the option `config` or `RLM_KERNEL_CONFIG` names, and then the user's own; "none" is no
+    file. Raise `ConfigError` for a value that can't be and for every name that nobody knows.
+    """
+    options = options or {}
     variables = os.environ if env is None else env
-    _refuse_unknown(given, variables)
+    given = from_options(options)
+    environment = from_environment(variables)
+    files = config_files(options.get(CONFIG) or variables.get(CONFIG_VARIABLE))
+    layers = (given, *jobs, environment, *map(from_file, files))
     values: dict[str, object] = {}
+    origins: dict[str, str] = {}
     for setting in SETTINGS:
-        if setting.name in given:
-            values[setting.name] = setting.read(given[setting.name], setting.option)
-        elif variables.get(setting.variable):
-            values[setting.name] = setting.read(variables[setting.variable], setting.variable)
+        found = next((layer[setting.name] for layer in layers if setting.name in layer), None)
+        if found is not None:
+            values[setting.name] = setting.read_value(found.value, found.origin)
+            origins[setting.name] = found.origin
     if "model" not in values and "sub_model" not in values:
         values["sub_model"] = DEFAULT_SUB_MODEL
-    return Settings(**cast(Any, values))
-
-
-def _refuse_unknown(options: Mapping[str, str], env: Mapping[str, str]) -> None:
-    names = [setting.name for setting in SETTINGS]
-    for name in options:
-        if name not in names:
-            raise ConfigError(f"there is no setting {name!r}{nearest(name, names)}")
-    known = [*(setting.variable for setting in SETTINGS), DEBUG_VARIABLE]
-    for name in env:
-        if name.startswith(PREFIX) and name not in known:
-            raise ConfigError(f"the environment variable {name} means nothing{nearest(name, known)}; unset it")
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """Return `; did you mean …?` with the nearest of `known`, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    return Resolved(Settings(**cast(Any, values)), origins, files)

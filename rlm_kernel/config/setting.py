@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from rlm_kernel.config.values import parse_flag, parse_size
 from rlm_kernel.errors import ConfigError
 
 PREFIX = "RLM_KERNEL_"
+MOST = 2**53
+"""No number may be larger: JSON could not carry it to every reader of a recording."""
+
+_WANTED = {"N": "a number", "UID": "a number", "SIZE": 'a size such as "512m"', "TIME": 'a time such as "5m"'}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,29 @@ class Setting:
         self.check(value, origin)
         return value
 
+    def read_value(self, value: object, origin: str) -> object:
+        """Return what `value`, as a file or `read` gives it, means: text is read as on the command line.
+
+        Raise `ConfigError` naming the origin.
+        """
+        if isinstance(value, str):
+            return self.read(value, origin)
+        if value is None or isinstance(value, Path):
+            self.check(value, origin)
+            return value
+        if isinstance(value, int | float) and isinstance(value, bool) == self.is_flag and abs(value) <= MOST:
+            read = self.read(str(value), origin)
+            if not isinstance(read, str | Path):
+                return read
+        raise ConfigError(f"{origin} must be {self._wanted}, not {_described(value)}")
+
+    @property
+    def _wanted(self) -> str:
+        """What a file may have here, in words."""
+        if self.is_flag:
+            return "true or false"
+        return _WANTED.get(self.metavar, "text")
+
     def check(self, value: object, origin: str | None = None) -> None:
         """Raise `ConfigError`, naming `origin` or the option, if the setting can't be `value`."""
         origin = origin or self.option
@@ -70,8 +98,8 @@ class Setting:
                 raise ConfigError(f"{origin}: {value!r} is none of {', '.join(self.choices)}")
             case int() | float() if self.least is not None and not value >= self.least:
                 raise ConfigError(f"{origin} must be at least {self.shown(self.least)}, not {self.shown(value)}")
-            case int() | float() if self.most is not None and value > self.most:
-                raise ConfigError(f"{origin} must be at most {self.shown(self.most)}, not {self.shown(value)}")
+            case int() | float() if value > (most := MOST if self.most is None else self.most):
+                raise ConfigError(f"{origin} must be at most {self.shown(most)}, not {self.shown(value)}")
             case str():
                 self._parsed(value, origin)
             case _:
@@ -82,3 +110,19 @@ class Setting:
             return self.parse(text)
         except ValueError as error:
             raise ConfigError(f"{origin}: {error}") from None
+
+
+def _described(value: object) -> str:
+    """Return a value of the wrong type, without its contents where it has any."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float() if abs(value) <= MOST:
+            return f"{value:g}" if isinstance(value, float) else str(value)
+        case int() | float():
+            return "so large a number"
+        case dict():
+            return "a table"
+        case list():
+            return "a list"
+    return f"a {type(value).__name__}"
