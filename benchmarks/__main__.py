@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from benchmarks import cell, cold_start, context, idle, interrupts, memory, pool, runtimes, subcalls, transports
+from benchmarks import budget, cell, cold_start, context, idle, interrupts, memory, pool, runtimes, subcalls, transports
 from benchmarks.harness import Row, show
 from benchmarks.stage import Stage, open_stage
 
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[Stage], Awaitable[list[Row]]]] = {
     "cell": cell.rows,
     "llm_query": subcalls.one_rows,
     "batch": subcalls.batch_rows,
+    "budget": budget.rows,
     "context": context.rows,
     "memory": memory.rows,
     "idle": idle.rows,

@@ -137,6 +137,10 @@ class Progress:
         self._line(f"note: {one_line(event.message, 1000)}", "yellow")
 
     @_show.register
+    def _(self, event: ev.BudgetWarning | ev.BudgetSpent) -> None:
+        self._line(f"budget: {one_line(event.message)}", "yellow")
+
+    @_show.register
     def _(self, event: ev.KernelLost) -> None:
         lost = f"; lost {one_line(', '.join(event.lost))}" if event.lost else ""
         self._line(f"the kernel is lost: {one_line(event.reason)}{lost}", "yellow")
@@ -185,6 +189,8 @@ def status_line(view: RunView) -> str:
         parts.append(f"sub-calls {len(view.in_flight)} in flight, {view.done} done{failed}")
     if view.below:
         parts.append(f"{len(view.below)} session{'s' if len(view.below) > 1 else ''} below")
+    if view.budget is not None:
+        parts.append(f"budget {view.budget:.0%}")
     return " · ".join([*parts, *used(view.usage), clock_time(view.elapsed)])
 
 

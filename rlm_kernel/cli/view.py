@@ -35,6 +35,9 @@ class RunView:
         self.max_turns: int | None = None
         self.turn: TurnView | None = None
         self.usage = Usage()
+        self.budget: float | None = None
+        """The greatest share of a limit that is used, as far as events tell; None without limits of tokens or cost."""
+        self._limits: dict[str, float] = {}
         self.in_flight: set[str] = set()
         self.below: set[str] = set()
         """The sessions that sub-calls started, by their place in the run."""
@@ -70,6 +73,14 @@ class RunView:
 
     def _add(self, usage: Usage) -> None:
         self.usage += usage
+        used = {
+            "max_input_tokens": self.usage.input_tokens,
+            "max_output_tokens": self.usage.output_tokens,
+            "max_total_tokens": self.usage.total_tokens,
+            "max_cost": self.usage.cost_usd,
+        }
+        shares = [amount / limit for name, limit in self._limits.items() if (amount := used.get(name)) is not None]
+        self.budget = max(shares, default=None)
         if self.turn is not None:
             self.turn.usage += usage
 
@@ -78,6 +89,8 @@ class RunView:
         self.run = event.run
         limit = event.settings.get("max_turns")
         self.max_turns = limit if isinstance(limit, int) else None
+        limits = {name: value for name, value in event.settings.items() if name.startswith("max_")}
+        self._limits = {name: value for name, value in limits.items() if isinstance(value, int | float) and value}
         self._begin("starting the container")
 
     @take.register

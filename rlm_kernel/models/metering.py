@@ -8,12 +8,12 @@ from dataclasses import replace
 from functools import cache
 from typing import TypeAlias
 
-import genai_prices
 import msgspec
 
 from rlm_kernel.budget import Prices
 from rlm_kernel.errors import ModelError
 from rlm_kernel.models.model import Completion, Model, ModelRequest
+from rlm_kernel.models.pricing import PublishedPrices
 from rlm_kernel.types import Usage
 
 Tariff: TypeAlias = Callable[[str, Usage], float | None]
@@ -86,31 +86,24 @@ def published(provider: str, model: str) -> Tariff:
     """Return the tariff of `model` by the prices that `provider` publishes, as the genai-prices package lists them."""
 
     @cache
-    def listed(served_by: str) -> str | None:
+    def listed(served_by: str) -> PublishedPrices | None:
         return _first_listed(provider, served_by, model)
 
     def tariff(served_by: str, usage: Usage) -> float | None:
-        name = listed(served_by)
-        if name is None:
+        prices = listed(served_by)
+        if prices is None:
             return None
         try:
-            tokens = genai_prices.Usage(
-                input_tokens=usage.input_tokens,
-                cache_read_tokens=usage.cached_input_tokens,
-                cache_write_tokens=usage.cache_write_tokens,
-                output_tokens=usage.output_tokens,
-            )
-            return float(genai_prices.calc_price(tokens, name, provider_id=provider).total_price)
+            return prices.cost(usage)
         except ValueError:  # counts that can't be, such as more cached tokens than tokens, are the provider's mistake
             return None
 
     return tariff
 
 
-def _first_listed(provider: str, *names: str) -> str | None:
-    """Return the first name with a price. To find none takes as long as a price's whole calculation."""
+def _first_listed(provider: str, *names: str) -> PublishedPrices | None:
+    """Return the prices of the first name that has any. To find none takes 0.1 ms."""
     for name in names:
         with suppress(LookupError):
-            genai_prices.calc_price(genai_prices.Usage(), name, provider_id=provider)
-            return name
+            return PublishedPrices(provider, name)
     return None

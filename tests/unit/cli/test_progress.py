@@ -7,6 +7,7 @@ import io
 import os
 from contextlib import suppress
 
+import msgspec
 import pytest
 
 from rlm_kernel import events as ev
@@ -92,6 +93,21 @@ def shown(*, terminal: bool, verbose: bool = False) -> str:
         for event in opening() + closing():
             progress.emit(event)
     return file.getvalue()
+
+
+def test_the_budget_is_shown_where_there_is_one() -> None:
+    """The live line has the greatest share of a limit that is used; without limits of tokens or cost it has none."""
+    view = RunView(Clock())
+    for event in opening():
+        view.take(event)
+    assert "budget" not in status_line(view)
+    limited = RunView(Clock())
+    first, *others = opening()
+    assert isinstance(first, ev.RunStarted)
+    limits: dict[str, JSON] = {"max_turns": 30, "max_total_tokens": 2_200, "max_cost": 1.0, "max_subcalls": 4}
+    for event in [msgspec.structs.replace(first, settings=limits), *others]:
+        limited.take(event)
+    assert "budget 50%" in status_line(limited)
 
 
 def test_elsewhere_than_on_a_terminal_there_are_plain_lines() -> None:
