@@ -15,7 +15,7 @@ from rlm_kernel.bridge.kinds import Kind, Offer, Refusal, Taken, kinds
 from rlm_kernel.bridge.messages import SubcallMessage, read_message
 from rlm_kernel.bridge.told import told
 from rlm_kernel.errors import GuestProtocolError, RlmKernelError
-from rlm_kernel.events import AnyEvent, EventSink, ModelRetried, Notice, SubcallFailed, SubcallRefused
+from rlm_kernel.events import AnyEvent, EventSink, ModelRetried, Notice
 from rlm_kernel.guest.wire import LIMITS, Channel, ErrorCode
 from rlm_kernel.guest.wire import Message as WireMessage
 from rlm_kernel.stream import Endpoint
@@ -120,7 +120,7 @@ class Bridge:
         kind = self._kinds[type(request)]
         refusal = _NO_CELL if self._cell is None else self._offered.refusal() or kind.refusal(request)
         if refusal is not None:
-            self._refuse(call, request, refusal)
+            self._refuse(call, request, kind, refusal)
             self._endpoint.release(message)
             return
         assert self._cell is not None
@@ -138,7 +138,7 @@ class Bridge:
         def done(task: asyncio.Task[None]) -> None:
             del self._in_flight[request.id]
             if task.cancelled():
-                self._failed(taken, asyncio.CancelledError())
+                self._failed(taken, kind, asyncio.CancelledError())
             self._endpoint.release(message)
             if self._waiting:
                 self._take_next()
@@ -151,19 +151,10 @@ class Bridge:
         except RlmKernelError as error:
             self._endpoint.fail(error)
 
-    def _refuse(self, call: str, request: SubcallMessage, refusal: Refusal) -> None:
+    def _refuse(self, call: str, request: SubcallMessage, kind: Kind, refusal: Refusal) -> None:
         self._refused += 1
         if self._refused <= REFUSALS_RECORDED:
-            self._sink.emit(
-                SubcallRefused(
-                    call=call,
-                    cell=self._cell,
-                    reason=refusal.reason,
-                    asked=request.model,
-                    prompt=request.prompt[:1000],
-                    prompt_length=len(request.prompt),
-                )
-            )
+            self._sink.emit(kind.refused(call, self._cell, request, refusal.reason))
         self._reply_error(request.id, refusal.code, refusal.reason)
 
     async def _answer(self, taken: Taken, kind: Kind) -> None:
@@ -173,7 +164,7 @@ class Bridge:
             try:
                 answer = await kind.answer(taken)
             except Exception as error:  # noqa: BLE001 - a sub-call's failure, a bug included, must not end the session
-                self._failed(taken, error)
+                self._failed(taken, kind, error)
                 return
             if kind.waits:
                 await room.enter_async_context(self._parallel)
@@ -187,19 +178,9 @@ class Bridge:
         name = type(error).__name__
         self._record(ModelRetried(call=call, attempt=attempt, error=name, message=str(error), wait=wait, usage=usage))
 
-    def _failed(self, taken: Taken, error: BaseException) -> None:
+    def _failed(self, taken: Taken, kind: Kind, error: BaseException) -> None:
         code, public = told(error)
-        self._record(
-            SubcallFailed(
-                call=taken.call,
-                code=code,
-                error=type(error).__name__,
-                message=str(error),
-                seconds=time.monotonic() - taken.started,
-                usage=getattr(error, "usage", None),
-                told=public,
-            )
-        )
+        self._record(kind.failed(taken, error, code, public))
         self._reply_error(taken.message.id, code, public)
 
     def _record(self, event: AnyEvent) -> None:

@@ -10,14 +10,30 @@ from typing import Any, Protocol
 
 import msgspec
 
-from rlm_kernel.bridge.messages import LlmMessage, RlmMessage, SubcallMessage
+from rlm_kernel.bridge.messages import LlmMessage, RlmMessage, SubcallMessage, ToolMessage
+from rlm_kernel.bridge.told import KnownFailure
 from rlm_kernel.budget import Budget
-from rlm_kernel.events import AnyEvent, SubcallReplied, SubcallRequested
+from rlm_kernel.events import (
+    AnyEvent,
+    SubcallFailed,
+    SubcallRefused,
+    SubcallReplied,
+    SubcallRequested,
+    ToolFailed,
+    ToolRefused,
+    ToolReplied,
+    ToolRequested,
+)
 from rlm_kernel.guest.wire import ErrorCode
 from rlm_kernel.models.model import Model, ModelRequest, OnRetry
+from rlm_kernel.tools import Toolbox, ToolCallFailed, Tools
 from rlm_kernel.types import JSON, Message
 
 Models = Mapping[str | None, Model]
+
+MAX_ARGUMENTS = 1024 * 1024
+"""Characters of JSON that a tool's call may have."""
+_REFUSED_SHOWN = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +41,13 @@ class Offer:
     """What cells may call, by the names that they know, None being the default.
 
     `models` answer one request each; each of `children` answers with a session of its own, and there are none where
-    the depth limit is reached. Once `budget` is spent nothing is on offer.
+    the depth limit is reached. `tools` run on the host. Once `budget` is spent nothing is on offer.
     """
 
     models: Models
     children: Models = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
+    tools: Tools = field(default_factory=Toolbox)
 
     def refusal(self) -> Refusal | None:
         """Return why no call at all is taken; None if there may be calls."""
@@ -79,6 +96,12 @@ class Kind(Protocol):
     def requested(self, call: str, cell: int, message: Any) -> AnyEvent:
         """Return what is recorded before the call is made."""
 
+    def refused(self, call: str, cell: int | None, message: Any, reason: str) -> AnyEvent:
+        """Return what is recorded of a message that is not taken."""
+
+    def failed(self, taken: Taken, error: BaseException, code: ErrorCode, told: str) -> AnyEvent:
+        """Return what is recorded of a call without an answer; the guest is given `code` and `told`."""
+
     async def answer(self, taken: Taken) -> Answer:
         """Make the call. Any error is a failed sub-call; a cancel leaves nothing behind."""
 
@@ -88,6 +111,7 @@ def kinds(offer: Offer, max_reply_tokens: int | None) -> dict[type[SubcallMessag
     return {
         LlmMessage: AskModel(offer.models, max_reply_tokens),
         RlmMessage: AskChild(offer.children, max_reply_tokens),
+        ToolMessage: CallTool(offer.tools),
     }
 
 
@@ -114,6 +138,29 @@ class AskModel:
             prompt=message.prompt,
             asked=message.model,
             max_output_tokens=self.max_reply_tokens,
+        )
+
+    def refused(self, call: str, cell: int | None, message: LlmMessage | RlmMessage, reason: str) -> SubcallRefused:
+        """Return the request's beginning."""
+        return SubcallRefused(
+            call=call,
+            cell=cell,
+            reason=reason,
+            asked=message.model,
+            prompt=message.prompt[:_REFUSED_SHOWN],
+            prompt_length=len(message.prompt),
+        )
+
+    def failed(self, taken: Taken, error: BaseException, code: ErrorCode, told: str) -> SubcallFailed:
+        """Return what the error says, and what it is known to have cost."""
+        return SubcallFailed(
+            call=taken.call,
+            code=code,
+            error=type(error).__name__,
+            message=str(error),
+            seconds=time.monotonic() - taken.started,
+            usage=getattr(error, "usage", None),
+            told=told,
         )
 
     async def answer(self, taken: Taken) -> Answer:
@@ -166,6 +213,60 @@ class AskChild(AskModel):
             context=_context(taken.message),
             call=taken.call,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class CallTool:
+    """Calls a host tool, which has limits of its own."""
+
+    tools: Tools
+    waits = True
+
+    def refusal(self, message: ToolMessage) -> Refusal | None:
+        """Take calls of known tools, with arguments of bounded length."""
+        if len(message.arguments) > MAX_ARGUMENTS:
+            return Refusal(
+                f"its arguments have {len(message.arguments):,} characters, at most {MAX_ARGUMENTS:,} can be"
+            )
+        reason = self.tools.refusal(message.tool)
+        return None if reason is None else Refusal(reason)
+
+    def requested(self, call: str, cell: int, message: ToolMessage) -> ToolRequested:
+        """Return the whole call."""
+        return ToolRequested(call=call, cell=cell, tool=message.tool, arguments=message.arguments)
+
+    def refused(self, call: str, cell: int | None, message: ToolMessage, reason: str) -> ToolRefused:
+        """Return the call's beginning."""
+        return ToolRefused(
+            call=call,
+            cell=cell,
+            tool=message.tool,
+            reason=reason,
+            arguments=message.arguments[:_REFUSED_SHOWN],
+            arguments_length=len(message.arguments),
+        )
+
+    def failed(self, taken: Taken, error: BaseException, code: ErrorCode, told: str) -> ToolFailed:
+        """Return what happened on the host."""
+        cause = error.__cause__
+        name = cause.error if isinstance(cause, ToolCallFailed) else type(error).__name__
+        return ToolFailed(
+            call=taken.call,
+            code=code,
+            error=name,
+            message=str(cause or error),
+            seconds=time.monotonic() - taken.started,
+            told=told,
+        )
+
+    async def answer(self, taken: Taken) -> Answer:
+        """Return the tool's result, as JSON text."""
+        try:
+            result = await self.tools.call(taken.message.tool, taken.message.arguments)
+        except ToolCallFailed as error:
+            raise KnownFailure(ErrorCode.FAILED, error.told) from error
+        seconds = time.monotonic() - taken.started
+        return Answer({"text": result}, ToolReplied(call=taken.call, result=result, seconds=seconds))
 
 
 def context_digest(context: str | msgspec.Raw | None) -> str | None:

@@ -33,7 +33,15 @@ class RlmMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     context: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-SubcallMessage = LlmMessage | RlmMessage
+class ToolMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="tool"):
+    """A call of a host tool; `arguments` is JSON that is read only once its tool is known."""
+
+    id: Id
+    tool: Annotated[str, msgspec.Meta(max_length=200)]
+    arguments: str
+
+
+SubcallMessage = LlmMessage | RlmMessage | ToolMessage
 
 _DECODER: msgspec.json.Decoder[SubcallMessage] = msgspec.json.Decoder(SubcallMessage)
 

@@ -32,6 +32,7 @@ from rlm_kernel.events.questions import QuestionAsked, QuestionFailed
 from rlm_kernel.events.record import SCHEMA_VERSION, AnyEvent, EventSink, Record, TreeSink
 from rlm_kernel.events.run import AnswerGiven, AnswerSource, ContextStored, Notice, RunFinished, RunStarted, RunStatus
 from rlm_kernel.events.sandbox import KernelLost, KernelReady, KernelRebuilt, SandboxStarted
+from rlm_kernel.events.tools import ToolFailed, ToolRefused, ToolReplied, ToolRequested
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -71,6 +72,10 @@ __all__ = [
     "SubcallRefused",
     "SubcallReplied",
     "SubcallRequested",
+    "ToolFailed",
+    "ToolRefused",
+    "ToolReplied",
+    "ToolRequested",
     "TreeSink",
     "TurnStarted",
 ]

@@ -29,6 +29,7 @@ from rlm_kernel.events.cells import (
 from rlm_kernel.events.questions import QuestionAsked, QuestionFailed
 from rlm_kernel.events.run import AnswerGiven, ContextStored, Notice, RunFinished, RunStarted
 from rlm_kernel.events.sandbox import KernelLost, KernelReady, KernelRebuilt, SandboxStarted
+from rlm_kernel.events.tools import ToolFailed, ToolRefused, ToolReplied, ToolRequested
 
 SCHEMA_VERSION = 1
 
@@ -57,6 +58,10 @@ AnyEvent = (
     | SubcallReplied
     | SubcallFailed
     | SubcallRefused
+    | ToolRequested
+    | ToolReplied
+    | ToolFailed
+    | ToolRefused
     | BudgetWarning
     | BudgetSpent
     | AnswerGiven

@@ -53,6 +53,10 @@ class Guest:
             self.tell("bind_failed", message=f"the context can't be loaded: {error!r}"[:2000])
             return
         names.bind(contexts)
+        if bind.get("tools"):
+            from .tools import ToolError, offered  # noqa: PLC0415  for those who have tools
+
+            names.offer({"ToolError": ToolError, **offered(bind["tools"])})
         chunks.set_strategy(bind.get("chunk_strategy"))
         kind, length = _measure(self.variables["context"])
         self.tell("bound", context_type=kind, context_length=length, contexts=[*map(_measure, contexts.values())])

@@ -48,6 +48,12 @@ def bind(contexts: dict[str, Any]) -> None:
     _kernel.hidden.update(contexts)
 
 
+def offer(functions: dict[str, Any]) -> None:
+    """Make the host's tools functions by their names, with the error that they raise."""
+    _kernel.variables.update(functions)
+    _kernel.hidden.update(functions)
+
+
 def hide(names: Iterable[str]) -> None:
     """Leave `names` out of the cells' own variables."""
     _kernel.hidden.update(names)

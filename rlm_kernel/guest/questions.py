@@ -82,6 +82,18 @@ async def arlm_query_batched(
     return await _all_awaited(_post("rlm", _tasks(prompts, model, contexts)), return_exceptions)
 
 
+def call(kind: str, fields: dict[str, Any]) -> str | BaseException:
+    """Make one call of a kind and return its text, or its failure."""
+    replies: list[str | BaseException] = _answers(_post(kind, [fields]), return_exceptions=True)
+    return replies[0]
+
+
+async def acall(kind: str, fields: dict[str, Any]) -> str | BaseException:
+    """Make one call; the awaitable form of `call`."""
+    replies: list[str | BaseException] = await _all_awaited(_post(kind, [fields]), return_exceptions=True)
+    return replies[0]
+
+
 FUNCTIONS = (
     llm_query,
     llm_query_batched,

@@ -31,12 +31,13 @@ class BoundContext:
 class Binding:
     """All that a kernel is to bind. With `streamed` the host sends the files, else the guest finds them.
 
-    `chunk_strategy` is what `chunk()` does where a cell does not say.
+    `chunk_strategy` is what `chunk()` does where a cell does not say, `tools` are host tools as `Toolbox` announces them.
     """
 
-    contexts: tuple[BoundContext, ...]
+    contexts: tuple[BoundContext, ...] = ()
     streamed: bool = False
     chunk_strategy: str | None = None
+    tools: tuple[dict[str, JSON], ...] = ()
 
     def message(self) -> bytes:
         """Return the control message."""
@@ -45,7 +46,8 @@ class Binding:
             for each in self.contexts
         ]
         source = "stream" if self.streamed else "file"
-        return control("bind", source=source, contexts=contexts, chunk_strategy=self.chunk_strategy)
+        tools: list[JSON] = [*self.tools]
+        return control("bind", source=source, contexts=contexts, chunk_strategy=self.chunk_strategy, tools=tools)
 
     def pieces(self) -> Iterator[bytes]:
         """Yield what is to be streamed, in pieces of a frame."""

@@ -26,6 +26,10 @@ from rlm_kernel.events import (
     SubcallRefused,
     SubcallReplied,
     SubcallRequested,
+    ToolFailed,
+    ToolRefused,
+    ToolReplied,
+    ToolRequested,
 )
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -44,6 +48,10 @@ _OF_CELLS = (
     | SubcallFailed
     | SubcallRefused
     | ModelRetried
+    | ToolRequested
+    | ToolReplied
+    | ToolFailed
+    | ToolRefused
 )
 
 
@@ -53,7 +61,7 @@ def digest(prompt: str) -> bytes:
 
 
 class CallKey(NamedTuple):
-    """What tells one sub-call from another: `asked` is the model that the cell named, the rest digests."""
+    """What tells one sub-call from another: `asked` is the model or the tool that the cell named, the rest digests."""
 
     kind: str
     asked: str | None
@@ -120,21 +128,28 @@ class Journal:
             case CellFinished() if self._running is not None and event.cell == self._running.cell:
                 self._finish(self._running, event)
             case SubcallRequested() if self._running is not None and event.cell == self._running.cell:
-                asked = self._calls[event.call] = JournalCall(
-                    CallKey(event.kind, event.asked, digest(event.prompt), event.context_digest)
-                )
-                self._running.calls.append(asked)
-                self._take(_CALL_COST)
+                key = CallKey(event.kind, event.asked, digest(event.prompt), event.context_digest)
+                self._ask(self._running, event.call, key)
+            case ToolRequested() if self._running is not None and event.cell == self._running.cell:
+                self._ask(self._running, event.call, CallKey("tool", event.tool, digest(event.arguments)))
+            case ToolReplied() if (call := self._calls.pop(event.call, None)) is not None:
+                call.text = event.result
+                self._take(len(event.result))
             case SubcallReplied() if (call := self._calls.pop(event.call, None)) is not None:
                 call.text = event.text
                 self._take(len(event.text))
-            case SubcallFailed() if (call := self._calls.pop(event.call, None)) is not None:
+            case SubcallFailed() | ToolFailed() if (call := self._calls.pop(event.call, None)) is not None:
                 call.code, call.told = event.code, event.told
             case KernelLost():
                 self._lost = True
             case KernelRebuilt():
                 self._cells = [cell for cell in self._cells if cell.cell in event.cells]
                 self._lost, self._cut = False, event.failed
+
+    def _ask(self, cell: JournalCell, name: str, key: CallKey) -> None:
+        self._calls[name] = call = JournalCall(key)
+        cell.calls.append(call)
+        self._take(_CALL_COST)
 
     def _start(self, event: CellStarted) -> None:
         if self._lost:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from rlm_kernel.events import EventSink, KernelReady, SandboxStarted
 from rlm_kernel.kernel import Binding, BoundContext, KernelClient
 from rlm_kernel.sandbox.contexts import ContextStore
-from rlm_kernel.sandbox.spec import Carrier, Sandbox, SandboxSpec
+from rlm_kernel.sandbox.spec import Sandbox, SandboxSpec
 from rlm_kernel.sandbox.stored import Stored, StoredContext
 from rlm_kernel.session.pool import SlotPool
 from rlm_kernel.session.slot import Slot
@@ -24,15 +24,15 @@ class Life:
         store: ContextStore,
         context: Stored,
         sink: EventSink,
-        *,
-        chunk_strategy: str | None = None,
+        binding: Binding,
     ) -> None:
+        """`binding` is what the kernel is told beside the context."""
         self._slots = slots
         self._spec = spec
         self._store = store
         self._context = context
         self._sink = sink
-        self._chunk_strategy = chunk_strategy
+        self._binding = binding
         self._slot: Slot | None = None
 
     @property
@@ -59,7 +59,8 @@ class Life:
         if sandbox.carrier == "socket":
             self._store.link_into(self._context, self._slot.folder)
         self._sink.emit(_started(sandbox))
-        binding = replace(_binding(sandbox.carrier, self._context), chunk_strategy=self._chunk_strategy)
+        contexts = tuple(map(_bound, self._context.parts))
+        binding = replace(self._binding, contexts=contexts, streamed=sandbox.carrier == "attach")
         return await self.kernel.start(binding, self._sink, kernels_before=kernels_before)
 
     def prepare(self) -> None:
@@ -85,10 +86,6 @@ def _started(sandbox: Sandbox) -> SandboxStarted:
         uid=sandbox.uid,
         seen=sandbox.seen,
     )
-
-
-def _binding(carrier: Carrier, stored: Stored) -> Binding:
-    return Binding(tuple(map(_bound, stored.parts)), streamed=carrier == "attach")
 
 
 def _bound(part: StoredContext) -> BoundContext:

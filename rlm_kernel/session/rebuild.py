@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from rlm_kernel.bridge import Bridge, KnownFailure, Models, Offer, context_digest
@@ -82,8 +82,9 @@ class _Answers:
             self.over.set_result(why.result())
 
     def offer(self, usual: Offer) -> Offer:
-        """Return a model for each that a cell may ask, which answers from here."""
-        return Offer(self._models("llm", usual.models), self._models("rlm", usual.children))
+        """Return a model for each that a cell may ask, and tools, which answer from here."""
+        tools = _RecordedTools(self, usual.tools.names)
+        return Offer(self._models("llm", usual.models), self._models("rlm", usual.children), tools)
 
     def _models(self, kind: str, models: Models) -> Models:
         return {asked: _RecordedModel(self, kind, asked, model.name) for asked, model in models.items()}
@@ -118,3 +119,27 @@ class _RecordedModel:
 
     async def aclose(self) -> None:
         """Close nothing."""
+
+
+class _RecordedTools:
+    """Gives the results of earlier calls; nothing runs on the host."""
+
+    def __init__(self, answers: _Answers, names: Container[str]) -> None:
+        self._answers = answers
+        self._names = names
+
+    @property
+    def names(self) -> Container[str]:
+        """What there is."""
+        return self._names
+
+    def refusal(self, name: str) -> str | None:
+        """Refuse what is no tool; a call that was refused before is one that was not made."""
+        return None if name in self._names else f"there is no tool {name[:100]!r}"
+
+    async def call(self, name: str, arguments: str) -> str:
+        """Give the result, or fail, as before."""
+        call = self._answers.take(CallKey("tool", name, digest(arguments)))
+        if call.text is None:
+            raise KnownFailure(call.code, call.told)
+        return call.text

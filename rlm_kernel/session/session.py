@@ -12,7 +12,7 @@ from rlm_kernel.bridge import Bridge, Models, Offer
 from rlm_kernel.budget import Budget
 from rlm_kernel.errors import ContextTooLarge, KernelFailed, SandboxLost
 from rlm_kernel.events import EventSink, InterruptReason, KernelReady, KernelRebuilt, Notice
-from rlm_kernel.kernel import CellResult, Stop
+from rlm_kernel.kernel import Binding, CellResult, Stop
 from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.spec import SandboxSpec
 from rlm_kernel.sandbox.stored import Stored
@@ -21,6 +21,7 @@ from rlm_kernel.session.life import Life
 from rlm_kernel.session.pool import SlotPool
 from rlm_kernel.session.rebuild import run_again
 from rlm_kernel.session.slot import KERNEL_MEMORY
+from rlm_kernel.tools import Toolbox
 
 MIB = 1024 * 1024
 
@@ -36,7 +37,7 @@ class SessionSpec:
     `models` is the allow-list of sub-models by name, None being the default, `children` that of models that are
     sessions themselves, empty where the depth limit is reached; `cell_timeout` is in seconds. With `rebuild` a lost
     kernel's variables are made anew from the cells that had ended. `chunk_strategy` is that of `chunk()` where a cell
-    does not say. The running cell ends with `budget`.
+    does not say, `tools` run on the host. The running cell ends with `budget`.
     """
 
     sandbox: SandboxSpec
@@ -49,6 +50,7 @@ class SessionSpec:
     children: Models = field(default_factory=dict)
     chunk_strategy: str | None = None
     budget: Budget = field(default_factory=Budget)
+    tools: Toolbox = field(default_factory=Toolbox)
 
 
 class Session:
@@ -178,12 +180,13 @@ async def open_session(
     """
     check_fits(spec.context, spec.sandbox.memory)
     sink = JournalingSink(sink, Journal() if spec.rebuild else None, spec.budget)
-    life = Life(slots, spec.sandbox, store, spec.context, sink, chunk_strategy=spec.chunk_strategy)
+    binding = Binding(chunk_strategy=spec.chunk_strategy, tools=spec.tools.announced())
+    life = Life(slots, spec.sandbox, store, spec.context, sink, binding)
     try:
         ready = await life.begin()
         async with Bridge(
             life.endpoint,
-            Offer(spec.models, spec.children, spec.budget),
+            Offer(spec.models, spec.children, spec.budget, spec.tools),
             sink,
             parallel=spec.parallel_subcalls,
             max_reply_tokens=spec.max_reply_tokens,
