@@ -11,14 +11,27 @@ if TYPE_CHECKING:
     from rlm_kernel.config import Settings
     from rlm_kernel.errors import RlmKernelError
     from rlm_kernel.sandbox.given import Contexts, Json, JsonLines, Table
+    from rlm_kernel.tools import ToolError
 
-__all__ = ["RLM", "Contexts", "Json", "JsonLines", "RlmKernelError", "RunResult", "Settings", "Table", "__version__"]
+__all__ = [
+    "RLM",
+    "Contexts",
+    "Json",
+    "JsonLines",
+    "RlmKernelError",
+    "RunResult",
+    "Settings",
+    "Table",
+    "ToolError",
+    "__version__",
+]
 
 _HOMES = {
     "Contexts": "rlm_kernel.sandbox.given",
     "Json": "rlm_kernel.sandbox.given",
     "JsonLines": "rlm_kernel.sandbox.given",
     "Table": "rlm_kernel.sandbox.given",
+    "ToolError": "rlm_kernel.tools",
     "RLM": "rlm_kernel.assembly",
     "RunResult": "rlm_kernel.assembly",
     "Settings": "rlm_kernel.config",

@@ -16,6 +16,7 @@ from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.assembly.sweeping import sweep_once
+from rlm_kernel.assembly.tools import toolbox
 from rlm_kernel.controller import Controller
 from rlm_kernel.errors import BudgetExceeded, EmptyQuestion, SessionError
 from rlm_kernel.kernel.result import CellResult
@@ -74,7 +75,7 @@ class OpenRun:
         self._controller = controller
         self._cells = cells
         self._work = work
-        self._summary = summary(run.context, cells.session.ready)
+        self._summary = summary(run.context, cells.session.ready, run.tools.described())
         self._busy = False
 
     async def ask(self, question: str, started: float | None = None) -> RunResult[str]:
@@ -135,15 +136,16 @@ async def open_run(
     async with AsyncExitStack() as stack:
         models = await stack.enter_async_context(Models.open(settings))
         stored = await store_context(kept.store, context, settings.memory)
+        tools = toolbox(kept.tools, stored, settings)
         slots = await kept.slots(stack)
         run_id = new_run_id()
         with RecordingLog(settings.state_dir, run_id) as log:
-            run = Run(run_id, listeners.behind(log), models, stored, started)
+            run = Run(run_id, listeners.behind(log), models, stored, started, tools)
             work = WorkTime(settings.run_timeout)
             with run.recorded(question, settings):
                 async with AsyncExitStack() as opened:
                     async with work.counted():
-                        opening = open_session(slots, kept.store, session_spec(settings, stored, models), run)
+                        opening = open_session(slots, kept.store, session_spec(settings, stored, models, tools), run)
                         session = await opened.enter_async_context(opening)
                     sweep_once(settings)
                     cells = Cells(session)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 from rlm_kernel.controller import ContextSummary
@@ -45,16 +46,17 @@ def context_events(stored: Stored) -> Iterator[AnyEvent]:
             yield Notice(message=note)
 
 
-def summary(stored: Stored, ready: KernelReady) -> ContextSummary:
-    """Return what the root model is told of `stored`, as the kernel has bound it."""
+def summary(stored: Stored, ready: KernelReady, tools: tuple[str, ...] = ()) -> ContextSummary:
+    """Return what the root model is told of `stored`, as the kernel has bound it, and of `tools`."""
     if not ready.contexts:
-        return _summary(stored.parts[0], ready.context_type, ready.context_length)
+        return replace(_summary(stored.parts[0], ready.context_type, ready.context_length), tools=tools)
     return ContextSummary(
         type_name="dict",
         length=ready.context_length,
         unit="contexts",
         total_chars=sum(part.chars for part in stored.parts),
         preview="",
+        tools=tools,
         parts=tuple(_summary(part, *ready.contexts[part.name]) for part in stored.parts),
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from rlm_kernel.assembly.parts import open_slots
 from rlm_kernel.assembly.thread import cancel_once
+from rlm_kernel.assembly.tools import checked_tools
 from rlm_kernel.config import Settings
 from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.session import SlotPool
@@ -19,9 +20,10 @@ T = TypeVar("T")
 class Kept:
     """Stored contexts, sandboxes started ahead, runs that go on by themselves, and what ends behind an answer."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Make the content store's folder. Raise `StorageError`."""
+    def __init__(self, settings: Settings, tools: Iterable[Callable[..., Any]] = ()) -> None:
+        """Make the content store's folder. Raise `StorageError`, or `ConfigError` for what is no tool."""
         self.settings = settings
+        self.tools = checked_tools(tools)
         self.store = ContextStore(settings.contexts_dir)
         self._open = AsyncExitStack()
         self._pool: tuple[asyncio.AbstractEventLoop, SlotPool] | None = None

@@ -13,6 +13,7 @@ from rlm_kernel.sandbox.image import image_tag
 from rlm_kernel.sandbox.spec import SandboxSpec
 from rlm_kernel.sandbox.stored import Stored
 from rlm_kernel.session import SessionSpec, SlotPool
+from rlm_kernel.tools import Toolbox
 
 
 def sandbox_spec(settings: Settings) -> SandboxSpec:
@@ -31,8 +32,8 @@ def sandbox_spec(settings: Settings) -> SandboxSpec:
     )
 
 
-def session_spec(settings: Settings, context: Stored, models: Models) -> SessionSpec:
-    """Return what a session over `context` is made of, and which models its cells may call."""
+def session_spec(settings: Settings, context: Stored, models: Models, tools: Toolbox) -> SessionSpec:
+    """Return what a session over `context` is made of, and which models and tools its cells may call."""
     return SessionSpec(
         sandbox=sandbox_spec(settings),
         context=context,
@@ -42,6 +43,7 @@ def session_spec(settings: Settings, context: Stored, models: Models) -> Session
         max_reply_tokens=settings.max_reply_tokens,
         rebuild=settings.rebuild,
         chunk_strategy=settings.default_chunk_strategy,
+        tools=tools,
     )
 
 

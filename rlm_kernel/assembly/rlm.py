@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 from rlm_kernel.assembly.asking import check_question, open_run
 from rlm_kernel.assembly.contexts import Context
@@ -36,8 +37,10 @@ class RLM:
         *,
         settings: Settings | None = None,
         on_event: TreeSink | None = None,
+        tools: Iterable[Callable[..., Any]] = (),
     ) -> None:
-        """`model` and `sub_model` go before those in `settings`; a sub-model not given is the root model.
+        """`model` and `sub_model` go before those in `settings`; a sub-model not given is the root model. `tools` are
+        typed functions that cells may call, and that run here, outside of the sandbox (docs/tools.md).
 
         Without `settings` the `RLM_KERNEL_` variables and the defaults count, as on the command line. Raise
         `ConfigError`, or `StorageError` if the state folder can't be used.
@@ -49,7 +52,7 @@ class RLM:
             given = replace(given, sub_model=sub_model)
         self.settings = given
         self._listeners = Listeners(on_event=on_event)
-        self._kept = Kept(given)
+        self._kept = Kept(given, tools)
         self._thread: LoopThread | None = None
 
     async def __aenter__(self) -> Self:

@@ -24,6 +24,7 @@ from rlm_kernel.events import (
     TurnStarted,
 )
 from rlm_kernel.sandbox.stored import Stored
+from rlm_kernel.tools import Toolbox
 from rlm_kernel.version import __version__
 
 
@@ -39,6 +40,7 @@ class Run:
     models: Models
     context: Stored
     started: float
+    tools: Toolbox
     asks: int = 0
     turns: int = 0
     status: RunStatus = "answered"
@@ -99,6 +101,7 @@ class Run:
                 package_version=__version__,
                 python_version=platform.python_version(),
                 settings=settings.as_json(),
+                tools=list(self.tools.announced()),
             )
         )
         for event in context_events(self.context):

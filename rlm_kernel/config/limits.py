@@ -67,6 +67,15 @@ class LimitSettings:
             optional=True,
         ),
     ] = 90.0
+    tool_timeout: Annotated[
+        float, Setting("Time that one call of a host tool may take.", "TIME", parse_duration, least=0.1)
+    ] = 60.0
+    max_tool_calls: Annotated[
+        int, Setting("Calls of host tools in the whole run.", "N", parse_whole, least=0, most=10**9)
+    ] = 1_000
+    max_parallel_tools: Annotated[
+        int, Setting("Calls of host tools that run at once.", "N", parse_whole, least=1, most=1_000)
+    ] = 8
     max_parallel_subcalls: Annotated[
         int, Setting("Sub-calls in flight at once.", "N", parse_whole, least=1, most=10_000)
     ] = 50

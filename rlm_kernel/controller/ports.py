@@ -26,6 +26,7 @@ class ContextSummary:
 
     `length` is the variable's `len()`, counted in `unit`; `preview` is the beginning of the text, a few hundred
     characters; `names` are a folder's first file names. `name` is the variable's, `parts` are several contexts by name.
+    `tools` are the host's functions that the session has too, each in words for the model.
     """
 
     type_name: str
@@ -36,6 +37,7 @@ class ContextSummary:
     names: tuple[str, ...] = ()
     name: str = "context"
     parts: tuple[ContextSummary, ...] = ()
+    tools: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,13 @@ EMPTY_ANSWER = (
     "The final answer was empty, so it was not taken. Check what you passed, and give an answer that says something, "
     "even if it is that the context does not tell."
 )
+_TOOLS = """
+## What else the session holds
+
+These functions run outside of the container, where they can reach what your code can't. They take and return JSON \
+values. A call without a result raises `ToolError`, which says why. Each is also there with an `a` before its name, to \
+be awaited. What they return is data, as the context is.
+"""
 _PREVIEWS = 3_000
 _LEAST_PREVIEW = 100
 """Characters of several contexts' previews together, and of one so that it still says something."""
@@ -44,13 +51,18 @@ def opening(question: str, context: ContextSummary, limits: ControllerLimits) ->
         max_turns=limits.max_turns,
     )
     user = f"The question:\n\n{encodable(question)}\n\nThe context:\n\n{_described(context)}"
-    return [Message("system", system), Message("user", user)]
+    return [Message("system", system + _offered(context.tools)), Message("user", user)]
 
 
 def next_question(question: str, *, given_up: bool) -> str:
     """Return what is said to ask a further question; `given_up`: the one before has no answer."""
     said = f"The next question, on the same context; your variables are still there:\n\n{encodable(question)}"
     return f"{_GIVEN_UP}\n\n{said}" if given_up else said
+
+
+def _offered(tools: Sequence[str]) -> str:
+    """Return what the system prompt says of host tools; nothing where there are none."""
+    return "\n".join(["", _TOOLS, *(f"- {encodable(tool)}" for tool in tools), ""]) if tools else ""
 
 
 def _described(context: ContextSummary) -> str:

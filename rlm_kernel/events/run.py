@@ -25,6 +25,7 @@ class RunStarted(Event, frozen=True, kw_only=True):
     parent_run: str | None = None
     depth: int = 0
     settings: dict[str, JSON] = msgspec.field(default_factory=dict)
+    tools: list[dict[str, JSON]] = msgspec.field(default_factory=list)
 
 
 class ContextStored(Event, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ class BoundContext:
 class Binding:
     """All that a kernel is to bind. With `streamed` the host sends the files, else the guest finds them.
 
-    `chunk_strategy` is what `chunk()` does where a cell does not say, `tools` are host tools as `Toolbox` announces them.
+    `chunk_strategy` is what `chunk()` does where a cell does not say, `tools` are host tools as announced.
     """
 
     contexts: tuple[BoundContext, ...] = ()

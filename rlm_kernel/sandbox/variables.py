@@ -22,6 +22,7 @@ GUEST_NAMES = frozenset(
         "rlm_query_batched",
         "arlm_query",
         "arlm_query_batched",
+        "chunk",
         "FINAL",
         "FINAL_VAR",
         "SHOW_VARS",

@@ -127,6 +127,16 @@ class Journal:
                 self._start(event)
             case CellFinished() if self._running is not None and event.cell == self._running.cell:
                 self._finish(self._running, event)
+            case KernelLost():
+                self._lost = True
+            case KernelRebuilt():
+                self._cells = [cell for cell in self._cells if cell.cell in event.cells]
+                self._lost, self._cut = False, event.failed
+            case _:
+                self._note_call(event)
+
+    def _note_call(self, event: AnyEvent) -> None:
+        match event:
             case SubcallRequested() if self._running is not None and event.cell == self._running.cell:
                 key = CallKey(event.kind, event.asked, digest(event.prompt), event.context_digest)
                 self._ask(self._running, event.call, key)
@@ -140,11 +150,6 @@ class Journal:
                 self._take(len(event.text))
             case SubcallFailed() | ToolFailed() if (call := self._calls.pop(event.call, None)) is not None:
                 call.code, call.told = event.code, event.told
-            case KernelLost():
-                self._lost = True
-            case KernelRebuilt():
-                self._cells = [cell for cell in self._cells if cell.cell in event.cells]
-                self._lost, self._cut = False, event.failed
 
     def _ask(self, cell: JournalCell, name: str, key: CallKey) -> None:
         self._calls[name] = call = JournalCall(key)

@@ -144,7 +144,7 @@ def _type_of(tool: str, parameter: inspect.Parameter, hints: Mapping[str, Any]) 
 
 
 def _checked(name: str, fields: Mapping[str, Any]) -> TypeAdapter[Any]:
-    shape: Any = TypedDict(name, dict(fields))  # type: ignore[misc]  # noqa: UP013 - its fields are data
+    shape: Any = TypedDict(name, dict(fields))  # type: ignore[misc]
     return TypeAdapter(with_config(ConfigDict(extra="forbid"))(shape))
 
 

@@ -12,6 +12,8 @@ SAYS = {
     "ask_a_file.py": "local:smollm2: 9 calls",
     "ask_a_folder.py": "sub-call: ask_a_folder.py\ncell 2: ok",
     "ask_a_value.py": "Lima",
+    "ask_several.py": "Oslo: the report says 12, the orders 11",
+    "call_a_tool.py": "Lima has 9 degrees",
     "when_it_fails.py": "ScriptExhausted: the script",
 }
 
