@@ -84,9 +84,7 @@ class _Answers:
     def offer(self, usual: Offer) -> Offer:
         """Return a model for each that a cell may ask, and tools, which answer from here."""
         tools = _RecordedTools(self, usual.tools.names)
-        return Offer(
-            self._models("llm", usual.models), self._models("rlm", usual.children), budget=usual.budget, tools=tools
-        )
+        return Offer(self._models("llm", usual.models), self._models("rlm", usual.children), tools=tools)
 
     def _models(self, kind: str, models: Models) -> Models:
         return {asked: _RecordedModel(self, kind, asked, model.name) for asked, model in models.items()}

@@ -24,6 +24,7 @@ from rlm_kernel.sandbox.image import ensure_image
 from rlm_kernel.sandbox.owner import owner
 from rlm_kernel.sandbox.spec import Carrier, SandboxSpec
 from rlm_kernel.session import Session, SessionSpec, SlotPool, open_session
+from rlm_kernel.tools import Toolbox
 from tests.support.fakes import FakeModel
 from tests.support.sinks import Events
 
@@ -41,6 +42,7 @@ class OpenSession(Protocol):
         cell_timeout: float = 60,
         rebuild: bool = False,
         engine: DockerRuntime | None = None,
+        tools: Toolbox | None = None,
         **limits: Any,
     ) -> AbstractAsyncContextManager[Session]: ...
 
@@ -109,6 +111,7 @@ def open_test_session(runtime: DockerRuntime, sandbox_spec: SandboxSpec, events:
         cell_timeout: float = 60,
         rebuild: bool = False,
         engine: DockerRuntime | None = None,
+        tools: Toolbox | None = None,
         **limits: Any,
     ) -> AsyncIterator[Session]:
         spec = SessionSpec(
@@ -117,6 +120,7 @@ def open_test_session(runtime: DockerRuntime, sandbox_spec: SandboxSpec, events:
             models=models or {None: FakeModel([])},
             cell_timeout=cell_timeout,
             rebuild=rebuild,
+            tools=tools or Toolbox(),
         )
         async with (
             SlotPool(engine or runtime, spec.sandbox) as slots,

@@ -32,7 +32,7 @@ def double(n: int) -> int:
 async def bridged(events: Events, calls: int = 10) -> AsyncIterator[tuple[Guest, Bridge, Endpoint]]:
     """Yield a guest that may call `double`."""
     tools = Toolbox([HostTool.of(double)], ToolLimits(calls=calls))
-    offer = Offer({None: FakeModel([])}, {}, tools)
+    offer = Offer({None: FakeModel([])}, tools=tools)
     async with guest_and_endpoint() as (guest, endpoint), Bridge(endpoint, offer, events, parallel=1) as bridge:
         yield guest, bridge, endpoint
 
