@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
+from rlm_kernel.assembly.cells import Cells
 from rlm_kernel.assembly.contexts import Context, store_context, summary
 from rlm_kernel.assembly.kept import Kept
 from rlm_kernel.assembly.models import Models
-from rlm_kernel.assembly.parts import controller_limits, session_spec
+from rlm_kernel.assembly.place import Place, open_controller
+from rlm_kernel.assembly.recursion import children
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.assembly.sinks import Listeners
@@ -19,26 +21,9 @@ from rlm_kernel.assembly.sweeping import sweep_once
 from rlm_kernel.assembly.tools import toolbox
 from rlm_kernel.controller import Controller
 from rlm_kernel.errors import BudgetExceeded, EmptyQuestion, SessionError
-from rlm_kernel.kernel.result import CellResult
 from rlm_kernel.recording import RecordingLog, new_run_id
-from rlm_kernel.session import Session, open_session
+from rlm_kernel.session import Seat
 from rlm_kernel.types import Usage
-
-
-class Cells:
-    """Runs a session's cells, and knows whether it still can; `lost` is why it can't."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.lost: BaseException | None = None
-
-    async def run_cell(self, code: str, *, turn: int) -> CellResult:
-        """Run one cell, as `Session.run_cell` does."""
-        try:
-            return await self.session.run_cell(code, turn=turn)
-        except BaseException as error:  # after any, a cancel too, the session can't be used
-            self.lost = error
-            raise
 
 
 class WorkTime:
@@ -69,13 +54,13 @@ class WorkTime:
 class OpenRun:
     """A run whose session is live, and takes questions one after another."""
 
-    def __init__(self, run: Run, controller: Controller, cells: Cells, work: WorkTime, recording: Path) -> None:
+    def __init__(self, run: Run, driven: tuple[Controller, Cells], seat: Seat, work: WorkTime, recording: Path) -> None:
         self.run = run
         self.recording = recording
-        self._controller = controller
-        self._cells = cells
+        self._controller, self._cells = driven
+        self._seat = seat
         self._work = work
-        self._summary = summary(run.context, cells.session.ready, run.tools.described())
+        self._summary = summary(run.context, self._cells.session.ready, run.tools.described())
         self._busy = False
 
     async def ask(self, question: str, started: float | None = None) -> RunResult[str]:
@@ -87,7 +72,7 @@ class OpenRun:
         check_question(question)
         before = dict(self.run.models.meter.usage)
         with self._one_at_a_time(), self.run.asking():
-            async with self._work.counted():
+            async with self._seat.taken(), self._work.counted():
                 outcome = await self._controller.answer(question, self._summary)
             self.run.answered(outcome.status, outcome.answer)
         usage = {name: used - before.get(name, Usage()) for name, used in self.run.models.meter.usage.items()}
@@ -140,15 +125,24 @@ async def open_run(
         slots = await kept.slots(stack)
         run_id = new_run_id()
         with RecordingLog(settings.state_dir, run_id) as log:
-            run = Run(run_id, listeners.behind(log), models, stored, started, tools)
+            sink = listeners.behind(log)
+            run = Run(run_id, sink, models, stored, started, tools)
+            place = Place(
+                root=run_id,
+                settings=settings,
+                store=kept.store,
+                slots=slots,
+                sink=sink,
+                seat=Seat(kept.seats),
+                models=models,
+                tools=tools,
+            )
             work = WorkTime(settings.run_timeout)
             with run.recorded(question, settings):
                 async with AsyncExitStack() as opened:
-                    async with work.counted():
-                        opening = open_session(slots, kept.store, session_spec(settings, stored, models, tools), run)
-                        session = await opened.enter_async_context(opening)
+                    async with place.seat.taken(), work.counted():
+                        opening = open_controller(place, run, children(place))
+                        driven = await opened.enter_async_context(opening)
                     sweep_once(settings)
-                    cells = Cells(session)
-                    controller = Controller(models.root, cells, run, controller_limits(settings))
-                    yield OpenRun(run, controller, cells, work, log.folder)
+                    yield OpenRun(run, driven, place.seat, work, log.folder)
         kept.end(stack.pop_all())

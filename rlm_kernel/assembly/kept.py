@@ -12,19 +12,20 @@ from rlm_kernel.assembly.thread import cancel_once
 from rlm_kernel.assembly.tools import checked_tools
 from rlm_kernel.config import Settings
 from rlm_kernel.sandbox.contexts import ContextStore
-from rlm_kernel.session import SlotPool
+from rlm_kernel.session import Seats, SlotPool
 
 T = TypeVar("T")
 
 
 class Kept:
-    """Stored contexts, sandboxes started ahead, runs that go on by themselves, and what ends behind an answer."""
+    """Stored contexts, seats, sandboxes started ahead, runs that go on by themselves, what ends behind an answer."""
 
     def __init__(self, settings: Settings, tools: Iterable[Callable[..., Any]] = ()) -> None:
         """Make the content store's folder. Raise `StorageError`, or `ConfigError` for what is no tool."""
         self.settings = settings
         self.tools = checked_tools(tools)
         self.store = ContextStore(settings.contexts_dir)
+        self.seats = Seats(settings.max_sessions)
         self._open = AsyncExitStack()
         self._pool: tuple[asyncio.AbstractEventLoop, SlotPool] | None = None
         self._running: set[asyncio.Task[Any]] = set()

@@ -116,10 +116,19 @@ class Models:
         if recall.store is not None:
             recall.store.tell = tell
 
-    def session(self, lane: Hashable, budget: Budget | None = None) -> Models:
-        """Return the same clients with the wrappers of another session of the run; nothing of it needs closing."""
-        chain = replace(self.chain, lane=(self.chain.lane, lane), budget=budget or self.chain.budget)
-        return _models(chain, self.clients)
+    def session(self, lane: Hashable, budget: Budget | None = None, *, sub_leads: bool = False) -> Models:
+        """Return the same clients with the wrappers of a session below, under `budget` if it has its own.
+
+        Nothing of it needs closing. Its meter counts for this one too. With `sub_leads` the sub-model is its root.
+        """
+        chain = replace(
+            self.chain,
+            lane=(self.chain.lane, lane),
+            budget=budget or self.chain.budget,
+            meter=Meter(self.chain.meter),
+        )
+        root, sub = self.clients
+        return _models(chain, (sub if sub_leads else root, sub))
 
     @classmethod
     @asynccontextmanager

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from rlm_kernel.assembly.models import Models
+from rlm_kernel.bridge import Models as Offered
 from rlm_kernel.config import Settings
 from rlm_kernel.controller import ControllerLimits
 from rlm_kernel.sandbox.docker import DockerRuntime
@@ -32,8 +33,8 @@ def sandbox_spec(settings: Settings) -> SandboxSpec:
     )
 
 
-def session_spec(settings: Settings, context: Stored, models: Models, tools: Toolbox) -> SessionSpec:
-    """Return what a session over `context` is made of, and which models and tools its cells may call."""
+def session_spec(settings: Settings, context: Stored, models: Models, tools: Toolbox, children: Offered) -> SessionSpec:
+    """Return what a session over `context` is made of, and which models, tools and sessions its cells may call."""
     return SessionSpec(
         sandbox=sandbox_spec(settings),
         context=context,
@@ -42,18 +43,21 @@ def session_spec(settings: Settings, context: Stored, models: Models, tools: Too
         parallel_subcalls=settings.max_parallel_subcalls,
         max_reply_tokens=settings.max_reply_tokens,
         rebuild=settings.rebuild,
+        children=children,
+        budget=models.chain.budget,
         chunk_strategy=settings.default_chunk_strategy,
         tools=tools,
     )
 
 
-def controller_limits(settings: Settings) -> ControllerLimits:
+def controller_limits(settings: Settings, *, may_recurse: bool) -> ControllerLimits:
     """Return how far the root model may go with one question."""
     return ControllerLimits(
         max_turns=settings.max_turns,
         shown_characters=settings.shown_output,
         max_reply_tokens=settings.max_reply_tokens,
         cell_seconds=settings.cell_timeout,
+        may_recurse=may_recurse,
     )
 
 

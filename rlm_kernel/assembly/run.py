@@ -14,13 +14,13 @@ from rlm_kernel.config import Settings
 from rlm_kernel.errors import RecordingError, StorageError
 from rlm_kernel.events import (
     AnyEvent,
+    EventSink,
     Notice,
     QuestionAsked,
     QuestionFailed,
     RunFinished,
     RunStarted,
     RunStatus,
-    TreeSink,
     TurnStarted,
 )
 from rlm_kernel.sandbox.stored import Stored
@@ -36,7 +36,7 @@ class Run:
     """
 
     id: str
-    sink: TreeSink
+    sink: EventSink
     models: Models
     context: Stored
     started: float
@@ -46,6 +46,8 @@ class Run:
     status: RunStatus = "answered"
     answer: str | None = None
     error: BaseException | None = None
+    parent: str | None = None
+    depth: int = 0
 
     def emit(self, event: AnyEvent) -> None:
         """Pass `event` on."""
@@ -100,6 +102,8 @@ class Run:
                 sub_model=self.models.sub.name,
                 package_version=__version__,
                 python_version=platform.python_version(),
+                parent_run=self.parent,
+                depth=self.depth,
                 settings=settings.as_json(),
                 tools=list(self.tools.announced()),
             )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 
 import msgspec
@@ -20,6 +20,8 @@ from rlm_kernel.guest.wire import LIMITS, Channel, ErrorCode
 from rlm_kernel.guest.wire import Message as WireMessage
 from rlm_kernel.stream import Endpoint
 from rlm_kernel.types import JSON
+
+Waiting = Callable[[], AbstractContextManager[None]]
 
 MAX_IN_FLIGHT = 1_000
 REFUSALS_RECORDED = 100
@@ -55,6 +57,7 @@ class Bridge:
         self._max_reply_tokens = max_reply_tokens
         self._kinds = kinds(offer, max_reply_tokens)
         self._cell: int | None = None
+        self._waiting_for_sessions: Waiting = nullcontext
         self._calls = 0
         self._refused = 0
         self._waiting: deque[WireMessage] = deque()
@@ -71,12 +74,13 @@ class Bridge:
         await self._tasks.__aexit__(None, None, None)
 
     @contextmanager
-    def open_for(self, cell: int, offer: Offer | None = None) -> Iterator[None]:
+    def open_for(self, cell: int, offer: Offer | None = None, *, waiting: Waiting = nullcontext) -> Iterator[None]:
         """Take sub-calls as those of `cell`, for what `offer` has in place of the usual if it is given.
 
-        Those without an answer at the end are cancelled.
+        Those without an answer at the end are cancelled. Each that waits for a session of its own does so in a block of
+        `waiting()`.
         """
-        self._cell = cell
+        self._cell, self._waiting_for_sessions = cell, waiting
         self._offered = offer or self.offer
         self._kinds = kinds(self._offered, self._max_reply_tokens)
         try:
@@ -162,7 +166,8 @@ class Bridge:
             if not kind.waits:
                 await room.enter_async_context(self._parallel)
             try:
-                answer = await kind.answer(taken)
+                with self._waiting_for_sessions() if kind.waits else nullcontext():
+                    answer = await kind.answer(taken)
             except Exception as error:  # noqa: BLE001 - a sub-call's failure, a bug included, must not end the session
                 self._failed(taken, kind, error)
                 return

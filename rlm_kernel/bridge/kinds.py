@@ -209,6 +209,7 @@ class AskChild(AskModel):
     def _request(self, taken: Taken) -> ModelRequest:
         return ModelRequest(
             messages=(Message(role="user", content=taken.message.prompt),),
+            max_output_tokens=self.max_reply_tokens,
             on_retry=taken.on_retry,
             context=_context(taken.message),
             call=taken.call,

@@ -11,6 +11,7 @@ from rlm_kernel.config.limits import LimitSettings
 from rlm_kernel.config.models import ModelSettings
 from rlm_kernel.config.places import PlaceSettings
 from rlm_kernel.config.providers import ProviderSettings
+from rlm_kernel.config.recursion import RecursionSettings
 from rlm_kernel.config.setting import Setting
 from rlm_kernel.config.work import WorkSettings
 from rlm_kernel.errors import ConfigError
@@ -18,7 +19,9 @@ from rlm_kernel.types import JSON
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ModelSettings, ProviderSettings, LimitSettings, WorkSettings, ContainerSettings, PlaceSettings):
+class Settings(
+    ModelSettings, ProviderSettings, LimitSettings, RecursionSettings, WorkSettings, ContainerSettings, PlaceSettings
+):
     """Everything that can be set for a run; sizes are in bytes, times in seconds. Raise `ConfigError` if one is wrong.
 
     A group of settings is a base class, in a module of its own.

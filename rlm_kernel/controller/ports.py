@@ -45,7 +45,8 @@ class ControllerLimits:
     """How far a run may go.
 
     `max_idle_replies` counts replies in a row that hold neither code nor an answer. `shown_characters` is what a
-    turn's cells may show the model together. `cell_seconds` is the session's own limit, named in the system prompt.
+    turn's cells may show the model together. `cell_seconds` is the session's own limit, named in the system prompt,
+    as is `rlm_query` if cells `may_recurse`.
     """
 
     max_turns: int = 30
@@ -53,6 +54,7 @@ class ControllerLimits:
     shown_characters: int = 8_000
     max_reply_tokens: int | None = None
     cell_seconds: float = 600.0
+    may_recurse: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("max_turns", 1), ("max_idle_replies", 1), ("shown_characters", 500)):

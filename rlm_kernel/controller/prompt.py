@@ -36,6 +36,15 @@ _LEAST_PREVIEW = 100
 """Characters of several contexts' previews together, and of one so that it still says something."""
 _FILE_NAMES = 40
 _GIVEN_UP = "The work on the question before was stopped; what your cells did up to then is still there."
+_SESSIONS = """
+## Sessions of their own
+
+- `rlm_query(prompt, model=None, *, context=None)`: has a session like this one answer, and returns its answer as a `str`: a model like you, with turns and a Python session of its own, in which `context` is the text or JSON value that you pass, or your prompt if you pass none. Nothing else of this session is there.
+- `rlm_query_batched(prompts, model=None, *, contexts=None, return_exceptions=False)`: has many sessions answer, at the same time as far as there is room.
+- `await arlm_query(...)`, `await arlm_query_batched(...)`: the same for `async` code. Failures are as with `llm_query`. The time that your cell waits for sessions does not count.
+
+Use them for parts of the work that need many steps, code, or more text than one `llm_query` can read. Each costs and takes as much as such work does: where one reading is enough, use `llm_query`.
+"""  # noqa: E501  a line of it is a paragraph
 _LAST_REQUEST = (
     "{reason} Nothing follows after your next reply. Give the best answer you can from what you have seen so far: "
     "the answer itself as plain text, or FINAL(...). Do not plan further work."
@@ -50,6 +59,8 @@ def opening(question: str, context: ContextSummary, limits: ControllerLimits) ->
         cell_seconds=f"{limits.cell_seconds:g}",
         max_turns=limits.max_turns,
     )
+    if limits.may_recurse:
+        system += _SESSIONS
     user = f"The question:\n\n{encodable(question)}\n\nThe context:\n\n{_described(context)}"
     return [Message("system", system + _offered(context.tools)), Message("user", user)]
 

@@ -100,7 +100,9 @@ class KernelClient:
         assert self._start is not None
         await self._start.ready()
 
-    async def run(self, code: str, *, cell: int, turn: int, time_limit: float, stop: Stop | None = None) -> CellResult:
+    async def run(
+        self, code: str, *, cell: int, turn: int, time_limit: float | None = None, stop: Stop | None = None
+    ) -> CellResult:
         """Run one cell for at most `time_limit` seconds, or until `stop`, and return its result; `usable` goes first.
 
         A cell that goes over is asked to end. One that does not costs the kernel, as a crash does: `lost` names the

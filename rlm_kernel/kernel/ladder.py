@@ -21,7 +21,7 @@ CANCEL_DEADLINE = 0.5
 
 
 async def wait_for_end(
-    endpoint: Endpoint, running: RunningCell, sink: EventSink, time_limit: float, stop: Stop | None
+    endpoint: Endpoint, running: RunningCell, sink: EventSink, time_limit: float | None, stop: Stop | None
 ) -> None:
     """Wait for the end of a cell that was sent; after `time_limit` seconds or on `stop`, ask it to end.
 
@@ -49,7 +49,7 @@ def record(running: RunningCell, sink: EventSink, step: InterruptStep) -> None:
         sink.emit(CellInterrupted(cell=running.cell, step=step, reason=running.interrupted, seconds=running.seconds))
 
 
-async def _ended(endpoint: Endpoint, running: RunningCell, limit: float, stop: Stop | None = None) -> bool:
+async def _ended(endpoint: Endpoint, running: RunningCell, limit: float | None, stop: Stop | None = None) -> bool:
     """Wait for the cell's end; False when `limit` seconds are over or `stop` is done."""
     ends: set[asyncio.Future[Any]] = {running.ended, endpoint.lost}
     await asyncio.wait(ends if stop is None else {*ends, stop}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)

@@ -21,14 +21,20 @@ Tariff: TypeAlias = Callable[[str, Usage], float | None]
 
 
 class Meter:
-    """What every model has used so far, failed attempts included; `usage` is per model name."""
+    """What every model has used so far, failed attempts included; `usage` is per model name.
 
-    def __init__(self) -> None:
+    What it counts is counted in `above` too.
+    """
+
+    def __init__(self, above: Meter | None = None) -> None:
         self.usage: dict[str, Usage] = {}
+        self._above = above
 
     def add(self, model: str, usage: Usage) -> None:
         """Count `usage` for `model`."""
         self.usage[model] = self.usage.get(model, Usage()) + usage
+        if self._above is not None:
+            self._above.add(model, usage)
 
 
 class Metered:

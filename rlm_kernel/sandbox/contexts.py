@@ -123,7 +123,9 @@ class ContextStore:
         """Store what `file` gives until its end, read as `form`."""
         return self._put_stream(file, Bounds(source=source, max_bytes=max_bytes), form)
 
-    def put_value(self, value: JSON, *, max_bytes: int | None = None, stop: Stop | None = None) -> StoredContext:
+    def put_value(
+        self, value: JSON | msgspec.Raw, *, max_bytes: int | None = None, stop: Stop | None = None
+    ) -> StoredContext:
         """Store a `str` as it is, and anything else as JSON, a data frame as the list of its rows."""
         try:
             text = value if isinstance(value, str) else as_json(value)

@@ -104,6 +104,8 @@ def as_json(value: Any) -> str:
 
     Raise `TypeError` or `ValueError`.
     """
+    if isinstance(value, msgspec.Raw):
+        return bytes(value).decode()
     if hasattr(value, "to_dicts"):
         value = value.to_dicts()
     elif hasattr(value, "to_dict") and hasattr(value, "columns"):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from rlm_kernel.errors import ConfigError
 from rlm_kernel.sandbox.formats import TEXT, Form
 from rlm_kernel.sandbox.stored import StoredContext
@@ -48,7 +50,7 @@ class JsonLines:
 FORMS = {"table": Table, "json": Json, "jsonl": JsonLines}
 """What a file can be read as, by the name of it on the command line."""
 
-One = StoredContext | Path | Table | Json | JsonLines | JSON
+One = StoredContext | Path | Table | Json | JsonLines | JSON | msgspec.Raw
 
 
 def opened(context: One) -> tuple[Any, Form]:

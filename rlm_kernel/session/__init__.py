@@ -1,6 +1,7 @@
 """A session: a sandbox, its kernel and its bridge, as one; and the pool that sandboxes come from."""
 
 from rlm_kernel.session.pool import SlotPool
+from rlm_kernel.session.seats import Seat, Seats
 from rlm_kernel.session.session import Session, SessionSpec, check_fits, open_session
 
-__all__ = ["Session", "SessionSpec", "SlotPool", "check_fits", "open_session"]
+__all__ = ["Seat", "Seats", "Session", "SessionSpec", "SlotPool", "check_fits", "open_session"]

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from rlm_kernel.bridge import Bridge, Models, Offer
 from rlm_kernel.budget import Budget
@@ -16,6 +17,7 @@ from rlm_kernel.kernel import Binding, CellResult, Stop
 from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.spec import SandboxSpec
 from rlm_kernel.sandbox.stored import Stored
+from rlm_kernel.session.clock import CellClock
 from rlm_kernel.session.journal import Journal, JournalCell, JournalingSink
 from rlm_kernel.session.life import Life
 from rlm_kernel.session.pool import SlotPool
@@ -71,7 +73,7 @@ class Session:
         self._stop: Stop | None = None
 
     async def run_cell(self, code: str, *, turn: int) -> CellResult:
-        """Run one cell of the given turn and return its result.
+        """Run one cell of the given turn and return its result; time in which it waits for sessions below is not its.
 
         Where it cost the kernel, or the sandbox, the result says so at once, and the next cell waits for a new one; to
         rebuild, the result waits too, until the earlier cells have run again.
@@ -82,10 +84,12 @@ class Session:
         try:
             await self._usable()
             self._cells += 1
-            with self._bridge.open_for(self._cells), self._budget.cell(self.interrupt):
-                result = await self._life.kernel.run(
-                    code, cell=self._cells, turn=turn, time_limit=self._cell_timeout, stop=stop
-                )
+            with (
+                CellClock(self._cell_timeout, partial(self.interrupt, "timed_out")) as clock,
+                self._bridge.open_for(self._cells, waiting=clock.paused),
+                self._budget.cell(self.interrupt),
+            ):
+                result = await self._life.kernel.run(code, cell=self._cells, turn=turn, stop=stop)
         finally:
             self._stop = None
         if (lost := self._life.kernel.lost) is not None:

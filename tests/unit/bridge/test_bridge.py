@@ -262,14 +262,14 @@ async def test_another_sandbox_takes_over() -> None:
 async def test_a_child_gets_its_context(
     fields: dict[str, Any], context: str | bytes | None, digest: str | None
 ) -> None:
-    """A question to a session goes to a model for those, with its context undecoded, its call, and no limit."""
+    """A question to a session goes to a model for those, with its context undecoded and its call."""
     model, child, events = FakeModel([]), FakeModel(["found"]), Events()
     async with bridged(model, events, children={None: child}) as (guest, _, _):
         await ask(guest, 1, kind="rlm", **fields)
         assert await guest.next(Channel.SUBCALL) == {"id": 1, "text": "found"}
     asked = child.requests[0].context
     assert (bytes(asked) if isinstance(asked, msgspec.Raw) else asked) == context
-    assert (child.requests[0].call, child.requests[0].max_output_tokens) == ("s1", None)
+    assert (child.requests[0].call, child.requests[0].max_output_tokens) == ("s1", 100)
     (requested,) = events.of(SubcallRequested)
     assert (requested.kind, requested.context_digest, requested.prompt) == ("rlm", digest, "p")
 

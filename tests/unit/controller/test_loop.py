@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ CELL = "```repl\nlook()\n```"
 class Run:
     """One controller over fakes, and what it did."""
 
-    def __init__(self, turns: Iterable[Turn], run: Runner | None = None, **limits: int) -> None:
+    def __init__(self, turns: Iterable[Turn], run: Runner | None = None, **limits: Any) -> None:
         self.model = FakeModel(turns)
         self.cells = FakeCells(run)
         self.sink = ListSink()
@@ -375,4 +376,4 @@ async def test_cancelling_ends_the_request_and_leaves_no_task() -> None:
 def test_a_limit_that_allows_nothing_is_refused(limit: str) -> None:
     """The message names it."""
     with pytest.raises(ConfigError, match=limit):
-        ControllerLimits(**{limit: 0})
+        ControllerLimits(**{limit: 0})  # type: ignore[arg-type]
