@@ -67,6 +67,7 @@ class Stage:
         model: Model | None = None,
         *,
         cell_timeout: float | None = None,
+        parallel: int | None = None,
     ) -> AsyncIterator[Session]:
         """Open a recorded session; without a `context` its text has one character."""
         spec = SessionSpec(
@@ -74,6 +75,7 @@ class Stage:
             context=context or self.empty,
             models={} if model is None else {None: model},
             cell_timeout=cell_timeout or self.settings.cell_timeout,
+            parallel_subcalls=parallel or self.settings.max_parallel_subcalls,
         )
         async with (
             SlotPool(self.runtime, spec.sandbox) as slots,

@@ -12,6 +12,7 @@ from benchmarks.harness import Measure, Row, Samples, in_turn
 from benchmarks.stage import Stage, figures, timed_cell
 from rlm_kernel.assembly.clients import open_model
 from rlm_kernel.assembly.models import Chain, gate_of
+from rlm_kernel.budget import Budget, Limits
 from rlm_kernel.models.gate import Gate
 from rlm_kernel.models.metering import Meter
 from rlm_kernel.models.model import Model
@@ -22,7 +23,7 @@ from rlm_kernel.session import Session
 SDKS = {"SDK, httpx": sdk.OPENAI_HTTPX, "SDK, aiohttp": sdk.OPENAI_AIOHTTP}
 
 ONE_ROUNDS, ONE_CALLS, ONE_TARGET = 6, 50, 0.003
-BATCH_ROUNDS, BATCH_CALLS, BATCH_PARALLEL, BATCH_DELAY, BATCH_TARGET = 8, 200, 50, 0.1, 1.2
+BATCH_ROUNDS, BATCH_CALLS, BATCH_PARALLEL, BATCH_DELAY, BATCH_TARGET = 6, 1000, 100, 0.1, 1.2
 
 ONE_CELL = f"""
 import time
@@ -91,7 +92,7 @@ async def batch_rows(stage: Stage) -> list[Row]:
             measures[name] = partial(_with_cpu, measure, cpu[name])
 
         for carrier in stage.carriers:
-            session = await stack.enter_async_context(stage.session(carrier, model=model))
+            session = await stack.enter_async_context(stage.session(carrier, model=model, parallel=BATCH_PARALLEL))
             measured(carrier, partial(timed_cell, session, BATCH_CELL))
         for name, opener in SDKS.items():
             call = await stack.enter_async_context(opener(url))
@@ -130,11 +131,15 @@ async def _with_cpu(measure: Measure, used: list[float]) -> float:
 
 @asynccontextmanager
 async def _model(url: str) -> AsyncIterator[Model]:
-    """Open the model class for OpenAI, wrapped as in a run, on the server at `url`."""
+    """Open the model class for OpenAI on the server at `url`, wrapped as in a run that has limits of every kind."""
     opened = open_model("openai:m", env={"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": "none"})
     room = Gate("benchmark", Rates(concurrency=BATCH_PARALLEL))
-    model = Chain(policy=RetryPolicy(), meter=Meter(), room=room).around(opened, gate_of(opened))
+    budget = Budget(Limits(subcalls=10**9, total_tokens=10**12))
+    chain = Chain(policy=RetryPolicy(), meter=Meter(), room=room, budget=budget)
+    gate = gate_of(opened)
+    model = chain.around(opened, gate)
     try:
-        yield model
+        with gate.limited(Rates(concurrency=10**6, requests_per_minute=10**9, tokens_per_minute=10**12)):
+            yield model
     finally:
         await model.aclose()

@@ -1,6 +1,7 @@
 """A local HTTP server that speaks OpenAI chat completions and Anthropic messages, with failures on order.
 
-Run as a program it answers every request after `--delay` seconds, prints its address, and ends with its stdin.
+Run as a program it answers every request after `--delay` seconds, prints its address, and ends with its stdin; with
+`--faults` as `tests.support.faults.Faulty`.
 """
 
 from __future__ import annotations
@@ -85,14 +86,18 @@ class ProviderServer:
         async with self._changed:
             await self._changed.wait_for(lambda: self._open >= count)
 
+    async def emptied(self) -> None:
+        """Wait until no request is open."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._open == 0)
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.requests.append(Received(request.path, request.headers, body))
         reply = self.replies.popleft() if self.replies else self._answer(body)
         self.arrived.set()
-        async with self._changed:
-            self._open += 1
-            self._changed.notify_all()
+        self._open += 1
+        await self._tell()
         try:
             if self.hold is not None:
                 await self.hold.wait()
@@ -103,6 +108,11 @@ class ProviderServer:
             raise
         finally:
             self._open -= 1
+            await asyncio.shield(self._tell())
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
 
     @staticmethod
     async def _send(request: web.Request, reply: Reply, content: web.Response) -> web.StreamResponse:
@@ -174,14 +184,22 @@ def _anthropic(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
     }
 
 
-async def _serve(delay: float) -> None:
-    async with ProviderServer(lambda body: Reply(delay=delay)).run() as server:
+async def _serve(answer: Callable[[dict[str, Any]], Reply]) -> None:
+    async with ProviderServer(answer).run() as server:
         sys.stdout.write(f"{server.url}\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
 
 
-if __name__ == "__main__":
+def _main() -> None:
+    from tests.support.faults import Faulty  # noqa: PLC0415 - which needs this module
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--delay", type=float, default=0.0)
-    asyncio.run(_serve(parser.parse_args().delay))
+    parser.add_argument("--faults", action="store_true")
+    options = parser.parse_args()
+    asyncio.run(_serve(Faulty(options.delay) if options.faults else lambda body: Reply(delay=options.delay)))
+
+
+if __name__ == "__main__":
+    _main()
