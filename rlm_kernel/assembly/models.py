@@ -110,10 +110,10 @@ class Models:
         return _models(replace(self.chain, budget=budget), self.clients)
 
     def recorded_as(self, run: str, tell: Callable[[str], None]) -> None:
-        """Take the run's name, for answers that later runs find, and what is told of trouble in keeping them."""
+        """Take the session's name, for answers that others find; a run's first session is told of trouble with them."""
         recall = self.chain.recall
         recall.run = run
-        if recall.store is not None:
+        if recall.store is not None and recall.store.tell is None:
             recall.store.tell = tell
 
     def session(self, lane: Hashable, budget: Budget | None = None, *, sub_leads: bool = False) -> Models:
@@ -126,6 +126,7 @@ class Models:
             lane=(self.chain.lane, lane),
             budget=budget or self.chain.budget,
             meter=Meter(self.chain.meter),
+            recall=replace(self.chain.recall),
         )
         root, sub = self.clients
         return _models(chain, (sub if sub_leads else root, sub))

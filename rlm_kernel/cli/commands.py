@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
+from gc import freeze
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -75,6 +76,8 @@ def answer(
     from rlm_kernel.assembly import RLM  # noqa: PLC0415 - its imports take too long for `--help`
 
     asyncio.run(_check_models(settings))
+    # A collection of all that was imported takes 0.1 s and more, and would come every few hundred sub-calls.
+    freeze()
     stored = store_sources(sources, settings, skip_binary=skip_binary)
     progress = output.progress()
     with RLM(settings=settings, on_event=progress) as rlm:

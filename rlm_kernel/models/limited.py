@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from rlm_kernel.budget import guess_tokens
 from rlm_kernel.errors import ModelError
+from rlm_kernel.models.budgeted import guess_request
 from rlm_kernel.models.gate import Gate
 from rlm_kernel.models.model import Completion, Model, ModelRequest
 
@@ -78,5 +78,4 @@ class Gated:
 
 def _tokens(request: ModelRequest) -> float:
     limit = request.max_output_tokens
-    guess = guess_tokens(message.content for message in request.messages)
-    return guess + (_REPLY_TOKENS if limit is None else min(limit, _REPLY_TOKENS))
+    return guess_request(request) + (_REPLY_TOKENS if limit is None else min(limit, _REPLY_TOKENS))

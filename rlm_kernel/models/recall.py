@@ -13,7 +13,7 @@ from rlm_kernel.types import JSON, Origin
 
 @dataclass(slots=True, kw_only=True)
 class Recall:
-    """What the models of a run share: the answers on disk, those under way, and the run's own name.
+    """What the models of a session know: the answers on disk, those under way, and the session's own name.
 
     `store` None: none are looked up; `writes`: new ones are kept; `flights` None: each call is made for itself.
     """

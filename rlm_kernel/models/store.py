@@ -48,7 +48,7 @@ class AnswerStore:
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        self.tell: Callable[[str], None] = lambda message: None
+        self.tell: Callable[[str], None] | None = None
         self._folder = folder
         self._max = max_bytes
         self._new = float(max_bytes)
@@ -82,7 +82,8 @@ class AnswerStore:
         except (OSError, StorageError) as error:
             self._broken = True
             reason = storage_error(error, self._folder) if isinstance(error, OSError) else error
-            self.tell(f"answers are no longer stored for later runs: {reason}")
+            if self.tell is not None:
+                self.tell(f"answers are no longer stored for later runs: {reason}")
         self._new += len(content)
 
     def _write(self, path: Path, content: bytes) -> None:

@@ -250,10 +250,15 @@ async def test_a_later_run_has_the_answers_of_an_earlier_one(vllm: ProviderServe
     for run in ("run-1", "run-2"):
         async with Models.open(settings) as models:
             models.recorded_as(run, pytest.fail)
-            completion = await models.session("child").sub.complete(ASK)
-    assert len(vllm.requests) == 1
+            child = models.session("s1")
+            child.recorded_as(f"{run}/s1", pytest.fail)
+            completion = await child.sub.complete(ASK)
+            other = await models.sub.complete(replace(ASK, max_output_tokens=3))
+    assert len(vllm.requests) == 2
     assert completion.cached is not None
-    assert completion.cached.run == "run-1"
+    assert completion.cached.run == "run-1/s1"
+    assert other.cached is not None
+    assert other.cached.run == "run-1"
     assert models.meter.usage == {}
 
 
