@@ -123,6 +123,14 @@ class ModelRejected(ModelError):
     """The provider refused the request itself (4xx); the same request will fail again."""
 
 
+class ToolsRefused(ModelRejected):
+    """The provider or the model can't call tools."""
+
+
+class PromptTooLong(ModelRejected):
+    """The conversation is longer than the model can read."""
+
+
 class ScriptExhausted(ModelError):
     """A scripted model was asked for more turns than its file has."""
 

@@ -13,6 +13,7 @@ from rlm_kernel.assembly.contexts import Context, store_context, summary
 from rlm_kernel.assembly.kept import Kept
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.assembly.place import Place, open_controller
+from rlm_kernel.assembly.prompting import root_profile
 from rlm_kernel.assembly.recursion import children
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.run import Run
@@ -119,6 +120,7 @@ async def open_run(
     started = time.monotonic() if started is None else started
     settings = kept.settings
     async with AsyncExitStack() as stack:
+        await asyncio.to_thread(root_profile, settings, settings.model)  # a broken one is told before anything starts
         models = await stack.enter_async_context(Models.open(settings))
         stored = await store_context(kept.store, context, settings.memory)
         tools = toolbox(kept.tools, stored, settings)
@@ -136,6 +138,7 @@ async def open_run(
                 seat=Seat(kept.seats),
                 models=models,
                 tools=tools,
+                on_text=listeners.on_text,
             )
             work = WorkTime(settings.run_timeout)
             with run.recorded(question, settings):

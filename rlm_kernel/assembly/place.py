@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -9,11 +10,13 @@ from dataclasses import dataclass, replace
 from rlm_kernel.assembly.cells import Cells
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.assembly.parts import controller_limits, session_spec
+from rlm_kernel.assembly.prompting import listener, root_profile
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.bridge import Models as Offered
 from rlm_kernel.config import Settings
 from rlm_kernel.controller import Controller
 from rlm_kernel.events import EventSink, TreeSink
+from rlm_kernel.models.model import OnText
 from rlm_kernel.recording import AtNode
 from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.session import Seat, SlotPool, open_session
@@ -25,7 +28,7 @@ class Place:
     """A session of the run `root`: the run's own, or the one that answers the sub-call which `node` leads to.
 
     `settings`, `store`, `slots`, `sink` and `tools` are the whole run's; `seat`, whose depth is the session's, and
-    `models` are the session's own.
+    `models` are the session's own, and `on_text` is what takes its root model's replies as they come.
     """
 
     root: str
@@ -37,6 +40,7 @@ class Place:
     models: Models
     tools: Toolbox
     node: str = ""
+    on_text: OnText | None = None
 
     @property
     def run(self) -> str:
@@ -57,7 +61,8 @@ class Place:
         node = f"{self.node}/{call}" if self.node else call
         share = self.settings.child_share / max(1, self.seat.sessions_below)
         budget = self.models.chain.budget.child(share, sink=AtNode(self.sink, node))
-        return replace(self, node=node, seat=seat, models=self.models.session(node, budget, sub_leads=sub_leads))
+        models = self.models.session(node, budget, sub_leads=sub_leads)
+        return replace(self, node=node, seat=seat, models=models, on_text=None)
 
 
 @asynccontextmanager
@@ -70,4 +75,6 @@ async def open_controller(place: Place, run: Run, children: Offered) -> AsyncIte
     async with open_session(place.slots, place.store, spec, run) as session:
         cells = Cells(session, place.seat)
         limits = controller_limits(place.settings, may_recurse=place.seat.depth < place.settings.max_depth)
-        yield Controller(place.models.root, cells, run, limits), cells
+        root = place.models.root
+        profile = await asyncio.to_thread(root_profile, place.settings, root.name)
+        yield Controller(root, cells, run, limits, profile, listener(place.settings, place.on_text)), cells

@@ -17,6 +17,7 @@ from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.assembly.thread import LoopThread
 from rlm_kernel.config import Settings, resolve
 from rlm_kernel.events import TreeSink
+from rlm_kernel.models.model import OnText
 from rlm_kernel.recording import Following
 
 
@@ -24,7 +25,8 @@ class RLM:
     """A Recursive Language Model: a root model that works on a context in a sandbox and calls a sub-model on parts.
 
     Models are named `provider:model`, such as "openai:gpt-5". One object may serve many runs, one after another or at
-    the same time. `on_event` is given every event after it was recorded.
+    the same time. `on_event` is given every event after it was recorded, `on_text` the root model's replies as they
+    come.
 
     Used as a context manager, `with` for `completion` or `async with` for `acompletion`, it keeps `settings.pool_size`
     sandboxes started ahead, and leaves nothing behind at its end: what still runs then is cancelled.
@@ -38,6 +40,7 @@ class RLM:
         settings: Settings | None = None,
         on_event: TreeSink | None = None,
         tools: Iterable[Callable[..., Any]] = (),
+        on_text: OnText | None = None,
     ) -> None:
         """`model` and `sub_model` go before those in `settings`; a sub-model not given is the root model. `tools` are
         typed functions that cells may call, and that run here, outside of the sandbox (docs/tools.md).
@@ -51,7 +54,7 @@ class RLM:
         elif sub_model is not None:
             given = replace(given, sub_model=sub_model)
         self.settings = given
-        self._listeners = Listeners(on_event=on_event)
+        self._listeners = Listeners(on_event=on_event, on_text=on_text)
         self._kept = Kept(given, tools)
         self._thread: LoopThread | None = None
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlm_kernel.events import TreeSink
+from rlm_kernel.models.model import OnText
 from rlm_kernel.recording import Following, RecordingLog, Tee
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listeners:
-    """What is told of every event once it is recorded: the program's own sink, and readers of the recording."""
+    """What is told of every event once it is recorded: the program's own sink, and readers of the recording.
+
+    `on_text` is given the root model's replies as they come.
+    """
 
     on_event: TreeSink | None = None
     following: Following | None = None
+    on_text: OnText | None = None
 
     def behind(self, log: RecordingLog) -> TreeSink:
         """Return the sink that records each event and then tells the listeners."""

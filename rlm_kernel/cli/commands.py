@@ -80,7 +80,7 @@ def answer(
     freeze()
     stored = store_sources(sources, settings, skip_binary=skip_binary)
     progress = output.progress()
-    with RLM(settings=settings, on_event=progress) as rlm:
+    with RLM(settings=settings, on_event=progress, on_text=progress.listener) as rlm:
         with progress:
             result = rlm.completion(question, stored)
         write(result, output)  # while the container goes

@@ -57,10 +57,13 @@ def _flag_as_text(context: click.Context, parameter: click.Parameter, value: boo
     return None if value is None else str(value)
 
 
+_PLACES = {"state_dir": "$XDG_STATE_HOME/rlm_kernel", "profiles_dir": "$XDG_CONFIG_HOME/rlm_kernel/profiles"}
+
+
 def default_text(setting: Setting) -> str:
     """Return a setting's default as one would write it; nothing where it is absent."""
-    if setting.name == "state_dir":
-        return "$XDG_STATE_HOME/rlm_kernel"
+    if setting.name in _PLACES:
+        return _PLACES[setting.name]
     value = getattr(Settings(), setting.name)
     if value is None:
         return ""

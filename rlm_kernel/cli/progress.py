@@ -17,7 +17,8 @@ from rich.text import Text
 
 from rlm_kernel import events as ev
 from rlm_kernel.cli.text import clean, one_line
-from rlm_kernel.cli.view import RunView, TurnView
+from rlm_kernel.cli.view import HEARD, RunView, TurnView
+from rlm_kernel.models.model import TextDelta
 from rlm_kernel.types import JSON, Usage
 
 OUTCOMES = {
@@ -101,9 +102,16 @@ class Progress:
         finally:
             self._indent = ""
 
+    @property
+    def listener(self) -> Callable[[TextDelta], None] | None:
+        """What takes the root model's reply as it comes; None where it would not be seen."""
+        return self._view.hear if self._console.is_terminal and not self._console.quiet else None
+
     def _status(self) -> Text:
         frame = self._spinner.render(self._console.get_time())
-        return Text(f"{frame} {status_line(self._view)}", no_wrap=True, overflow="ellipsis")
+        heard = one_line(self._view.heard, HEARD)[-max(0, self._console.width - 4) :]
+        text = f"{frame} {status_line(self._view)}" + (f"\n  {heard}" if heard else "")
+        return Text(text, no_wrap=True, overflow="ellipsis")
 
     def _line(self, text: str, style: str = "") -> None:
         self._console.print(Text(self._indent + text, style=style), soft_wrap=True)
@@ -153,6 +161,12 @@ class Progress:
     def _(self, event: ev.KernelRebuilt) -> None:
         failed = f"; {one_line(event.failed)}" if event.failed else ""
         self._line(f"{len(event.cells)} cells were run again, {len(event.names)} variables are back{failed}", "yellow")
+
+    @_show.register
+    def _(self, event: ev.HistoryCompacted) -> None:
+        whose = "the model's" if event.by_model else "our"
+        size = f"about {count(event.tokens)} tokens"
+        self._line(f"the conversation got long, {size}: {event.removed} messages became {whose} summary", "yellow")
 
     @_show.register
     def _(self, event: ev.ModelRetried) -> None:

@@ -8,7 +8,11 @@ from dataclasses import dataclass, field
 from functools import singledispatchmethod
 
 from rlm_kernel import events as ev
+from rlm_kernel.models.model import TextDelta
 from rlm_kernel.types import Usage
+
+HEARD = 2_000
+"""Characters that are kept of a reply that is coming."""
 
 
 @dataclass(slots=True)
@@ -41,6 +45,8 @@ class RunView:
         self.in_flight: set[str] = set()
         self.below: set[str] = set()
         """The sessions that sub-calls started, by their place in the run."""
+        self.heard = ""
+        """The end of the reply that is coming."""
         self.done = 0
         self.failed = 0
 
@@ -53,6 +59,10 @@ class RunView:
     def doing_for(self) -> float:
         """Seconds that what is being done has taken."""
         return self._clock() - self.since
+
+    def hear(self, piece: TextDelta) -> None:
+        """Take note of a piece of the root model's reply."""
+        self.heard = (self.heard + piece.text)[-HEARD:]
 
     @singledispatchmethod
     def take(self, event: ev.AnyEvent) -> None:
@@ -104,10 +114,16 @@ class RunView:
     @take.register
     def _(self, event: ev.ModelRequested) -> None:
         self._begin("waiting for the model")
+        self.heard = ""
 
     @take.register
     def _(self, event: ev.ModelReplied) -> None:
         self._add(event.usage)
+        self.heard = ""
+
+    @take.register
+    def _(self, event: ev.ModelRetried | ev.ModelFailed) -> None:
+        self.heard = ""  # what came before the failure is no part of the next attempt's reply
 
     @take.register
     def _(self, event: ev.CellStarted) -> None:

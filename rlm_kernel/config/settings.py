@@ -10,6 +10,7 @@ from rlm_kernel.config.container import ContainerSettings
 from rlm_kernel.config.limits import LimitSettings
 from rlm_kernel.config.models import ModelSettings
 from rlm_kernel.config.places import PlaceSettings
+from rlm_kernel.config.prompting import PromptingSettings
 from rlm_kernel.config.providers import ProviderSettings
 from rlm_kernel.config.recursion import RecursionSettings
 from rlm_kernel.config.setting import Setting
@@ -20,7 +21,14 @@ from rlm_kernel.types import JSON
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(
-    ModelSettings, ProviderSettings, LimitSettings, RecursionSettings, WorkSettings, ContainerSettings, PlaceSettings
+    ModelSettings,
+    ProviderSettings,
+    PromptingSettings,
+    LimitSettings,
+    RecursionSettings,
+    WorkSettings,
+    ContainerSettings,
+    PlaceSettings,
 ):
     """Everything that can be set for a run; sizes are in bytes, times in seconds. Raise `ConfigError` if one is wrong.
 

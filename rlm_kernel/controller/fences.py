@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock, fence
 
-_PYTHON = re.compile(r"\s*\{?\.?(?:repl|i?python3?|py)(?![\w-])", re.IGNORECASE)
+_PYTHON = re.compile(r"\s*\{?\.?(?:repl|i?python3?|py|tool_code)(?![\w-])", re.IGNORECASE)
 _MAX_EXTENSIONS = 20
 """How many closing lines one block may pass over; each costs a walk through its tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """One fenced block on the lines `first` up to, not including, `end`."""
+    """One fenced block on the lines `first` up to, not including, `end`; `language` is its mark's first word."""
 
     is_python: bool
+    language: str
     code: str
     first: int
     end: int
@@ -38,7 +39,8 @@ def find_fences(text: str) -> list[Fence]:
         if token.type == "fence" and token.map:
             first, end = token.map
             closed = end - 1 > first and _closes(lines[end - 1], token.markup)
-            found.append(Fence(bool(_PYTHON.match(token.info)), token.content, first, end, closed))
+            language = (token.info.split() or [""])[0].lower()
+            found.append(Fence(bool(_PYTHON.match(token.info)), language, token.content, first, end, closed))
     return found
 
 

@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from rlm_kernel.controller import prompt
+from rlm_kernel.controller import compaction, prompt
+from rlm_kernel.controller.conversation import Conversation
 from rlm_kernel.controller.ports import CellRunner, ContextSummary, ControllerLimits, Outcome
-from rlm_kernel.controller.reply import Reply, read_reply
-from rlm_kernel.controller.shown import encodable
-from rlm_kernel.errors import NoAnswer, RlmKernelError
-from rlm_kernel.events import (
-    AnswerGiven,
-    AnswerSource,
-    EventSink,
-    ModelFailed,
-    ModelReplied,
-    ModelRequested,
-    ModelRetried,
-    Notice,
-    QuestionAsked,
-    TurnStarted,
-)
+from rlm_kernel.controller.profile import Profile, find_profile
+from rlm_kernel.controller.reply import Cell, Reply, read_reply
+from rlm_kernel.controller.shown import encodable, shown
+from rlm_kernel.controller.tools import PYTHON, read_calls
+from rlm_kernel.errors import NoAnswer, PromptTooLong, ToolsRefused
+from rlm_kernel.events import AnswerGiven, AnswerSource, EventSink, Notice, ProfileChosen, QuestionAsked, TurnStarted
 from rlm_kernel.kernel.result import CellResult, Final
-from rlm_kernel.models.model import Completion, Model, ModelRequest
-from rlm_kernel.types import Message
+from rlm_kernel.models.model import Completion, Model, OnText
 
 MAX_EMPTY_ANSWERS = 2
+MAX_REFUSALS = 2
+_REFUSALS = ("refusal", "content_filter")
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What a reply came to: an answer (perhaps an empty one) with its source, or else what to tell the model."""
+    """What a reply came to: an answer (perhaps an empty one) with its source, or else what to tell the model.
+
+    `ran`: it did some work. `refused`: the model declined, in words that are no answer.
+    """
 
     feedback: str
     answer: str | None = None
     source: AnswerSource = "reply"
     ran: bool = False
+    refused: bool = False
 
 
 class Controller:
@@ -46,12 +43,24 @@ class Controller:
     It may be asked again and again, one question after another: they are one conversation, and turns count on.
     """
 
-    def __init__(self, model: Model, cells: CellRunner, sink: EventSink, limits: ControllerLimits) -> None:
+    def __init__(
+        self,
+        model: Model,
+        cells: CellRunner,
+        sink: EventSink,
+        limits: ControllerLimits,
+        profile: Profile | None = None,
+        on_text: OnText | None = None,
+    ) -> None:
+        """Without a `profile` it is the built-in one for the model's name. With `on_text` replies are streamed."""
         self._model = model
         self._cells = cells
         self._sink = sink
         self._limits = limits
-        self._talk = _Conversation(model, sink, limits.max_reply_tokens)
+        self._profile = profile or find_profile(model.name)
+        self._talk = Conversation(model, sink, max_reply_tokens=limits.max_reply_tokens)
+        self._talk.on_text = on_text
+        self._question = ""
         self._asks = self._turn = 0
         self._given_up = False
 
@@ -63,7 +72,7 @@ class Controller:
         asked after any of these, as far as the cells can be run.
         """
         self._begin(question, context)
-        outcome = await self._answer(self._talk, self._turn)
+        outcome = await self._answer(self._turn)
         self._given_up = False
         self._sink.emit(AnswerGiven(answer=outcome.answer, source=outcome.source, ask=self._asks))
         return outcome
@@ -71,78 +80,143 @@ class Controller:
     def _begin(self, question: str, context: ContextSummary) -> None:
         self._asks += 1
         self._sink.emit(QuestionAsked(ask=self._asks, question=question))
-        if self._asks == 1:
-            self._talk.messages += prompt.opening(question, context, self._limits)
+        self._question = question
+        if self._asks == 1 or self._talk.fresh:
+            self._context = context
+            self._start()
         else:
             self._talk.say(prompt.next_question(question, given_up=self._given_up))
         self._given_up = True
 
-    async def _answer(self, talk: _Conversation, before: int) -> Outcome:
-        """Go on with `talk`, in which `before` turns were had for earlier questions, up to an answer."""
-        idle = empty = 0
+    def _start(self) -> None:
+        """Begin the conversation, as the profile says."""
+        profile = self._profile
+        self._sink.emit(
+            ProfileChosen(
+                name=profile.name,
+                source=profile.source,
+                digest=profile.digest,
+                tools=profile.tools,
+                window=profile.window,
+            )
+        )
+        self._talk.tools = (PYTHON,) if profile.tools else ()
+        self._talk.extra = profile.request
+        self._talk.start(prompt.opening(profile, self._question, self._context, self._limits))
+
+    async def _answer(self, before: int) -> Outcome:
+        """Go on, after `before` turns for earlier questions, up to an answer."""
+        idle = empty = refusals = 0
         reason = f"All {self._limits.max_turns} turns are used."
         while self._turn - before < self._limits.max_turns:
-            step = await self._act(await self._ask(talk), self._turn)
+            completion = await self._ask()
+            step = await self._act(completion)
             if step.answer:
                 turns = self._turn - before
                 return Outcome(answer=step.answer, status="answered", source=step.source, turns=turns)
+            refusals += step.refused
             empty += step.answer is not None
             idle = 0 if step.ran else idle + 1
-            talk.say(step.feedback)
+            if refusals == MAX_REFUSALS:
+                raise NoAnswer(self._refused(completion))
+            if step.feedback:
+                self._talk.say(step.feedback)
             if empty == MAX_EMPTY_ANSWERS:
                 reason = "The final answers were empty."
                 break
             if idle == self._limits.max_idle_replies:
                 reason = f"{idle} replies in a row held neither code nor an answer."
                 break
-        return await self._ask_last(talk, before, reason)
+        return await self._ask_last(before, reason)
 
-    async def _ask(self, talk: _Conversation) -> Completion:
+    async def _ask(self) -> Completion:
+        """Have the next turn; mend once what the provider can't take: tools, or a conversation that is too long."""
         self._turn += 1
         self._sink.emit(TurnStarted(turn=self._turn))
-        return await talk.ask()
+        window = self._profile.window
+        if window is not None and self._talk.tokens > window * compaction.FULL:
+            await compaction.compact(self._talk, self._cells, self._sink, self._keeping())
+        try:
+            return await self._talk.ask()
+        except ToolsRefused as error:
+            if not self._profile.tools or not self._talk.fresh:
+                raise
+            self._sink.emit(Notice(message=f"{error}. The model is asked for code in fences instead."))
+            self._profile = replace(self._profile, tools=False)
+            self._start()
+        except PromptTooLong:
+            if not await compaction.compact(self._talk, self._cells, self._sink, self._keeping(refused=True)):
+                raise
+        return await self._talk.ask()
 
-    async def _act(self, completion: Completion, turn: int) -> _Step:
+    def _keeping(self, *, refused: bool = False) -> compaction.Keeping:
+        question = self._question if self._asks > 1 else None
+        return compaction.Keeping(question=question, turn=self._turn, window=self._profile.window, refused=refused)
+
+    async def _act(self, completion: Completion) -> _Step:
         """Do what a reply says: run its cells in order up to the first that fails, then look for a final answer.
 
-        A failure voids a final of the same reply, wherever it stood: the model gave it before it saw the failure.
-        Otherwise the last final that a cell gave counts, and after it a textual one.
+        Calls of the tool go before fences, which beside them are only shown. A failure voids a final of the same reply,
+        wherever it stood: the model gave it before it saw the failure. Otherwise the last final that a cell gave
+        counts, and after it a textual one.
         """
         reply = read_reply(completion.text, completion.finish_reason)
-        results = await self._run(list(reply.cells), turn)
-        failed = bool(results) and results[-1].status != "ok"
+        calls = read_calls(completion.tool_calls, completion.finish_reason)
+        if completion.finish_reason in _REFUSALS and not calls:
+            return _Step(prompt.REFUSED, refused=True)
+        cells = calls or tuple(map(Cell, reply.cells))
+        results = await self._run(cells)
+        self._answer_calls(calls, results)
+        failed = len(results) < len(cells) or (bool(results) and results[-1].status != "ok")
         finals = [] if failed else [result.final for result in results if result.final]
         if not finals and not failed and reply.final:
             if reply.final.text is not None:
                 return _final_step(reply.final.text, "FINAL")
-            resolved = await self._run([reply.final.code or ""], turn)
+            resolved = await self._run([Cell(reply.final.code or "")])
             results += resolved
             finals = [result.final for result in resolved if result.final and result.status == "ok"]
         if finals:
             return _final_step(_as_text(finals[-1]), finals[-1].source)
-        return self._unfinished(completion, reply, results)
+        return self._unfinished(completion, reply, results if not calls else results[len(calls) :], bool(calls))
 
-    def _unfinished(self, completion: Completion, reply: Reply, results: list[CellResult]) -> _Step:
+    def _unfinished(self, completion: Completion, reply: Reply, results: list[CellResult], called: bool) -> _Step:
         cells = max(len(reply.cells), len(results))
         said = [prompt.feedback(results, cells, self._limits.shown_characters)] if results else []
-        if reply.torn or completion.finish_reason == "length":
+        if reply.invented and not called:
+            said.append(prompt.INVENTED)
+        if not called and (reply.torn or completion.finish_reason == "length"):
             said.append(prompt.CUT_OFF)
-        return _Step("\n\n".join(said) or prompt.NO_CODE, ran=bool(results) or reply.torn)
+        if not said and not called:
+            said.append(prompt.no_code(self._profile, block=reply.others))
+        return _Step("\n\n".join(said), ran=bool(results) or reply.torn or called)
 
-    async def _run(self, cells: list[str], turn: int) -> list[CellResult]:
+    async def _run(self, cells: Sequence[Cell]) -> list[CellResult]:
         results: list[CellResult] = []
-        for code in cells:
-            results.append(await self._cells.run_cell(code, turn=turn))
+        for cell in cells:
+            if cell.problem is not None:
+                break
+            results.append(await self._cells.run_cell(cell.code, turn=self._turn))
             if results[-1].status != "ok":
                 break
         return results
 
-    async def _ask_last(self, talk: _Conversation, before: int, reason: str) -> Outcome:
+    def _answer_calls(self, calls: Sequence[Cell], results: Sequence[CellResult]) -> None:
+        """Answer every call of a tool: with its cell's output, what was wrong with it, or that it was not run."""
+        for place, cell in enumerate(calls):
+            if place < len(results):
+                said = shown(results[place], self._limits.shown_characters // len(results))
+            else:
+                said = cell.problem or prompt.NOT_RUN
+            self._talk.answer_call(cell.call or "", said)
+
+    async def _ask_last(self, before: int, reason: str) -> Outcome:
         """Ask for the best answer so far; a final in any form or, in a reply without cells, the plain text is it."""
         self._sink.emit(Notice(message=f"{reason} The model is asked for its best answer so far."))
-        talk.say(prompt.last_request(reason))
-        completion = await self._ask(talk)
-        step = await self._act(completion, self._turn)
+        self._talk.say(prompt.last_request(reason))
+        completion = await self._ask()
+        step = await self._act(completion)
+        if step.refused:
+            raise NoAnswer(self._refused(completion))
         turns = self._turn - before
         answer = step.answer or ""
         if step.answer is None and not step.ran:
@@ -154,80 +228,9 @@ class Controller:
             )
         return Outcome(answer=answer, status="partial", source="last_request", turns=turns)
 
-
-class _Conversation:
-    """The append-only message list and its recorded requests."""
-
-    def __init__(self, model: Model, sink: EventSink, max_reply_tokens: int | None) -> None:
-        self.messages: list[Message] = []
-        self._model = model
-        self._sink = sink
-        self._max_reply_tokens = max_reply_tokens
-        self._recorded = 0
-        self._calls = 0
-
-    def say(self, text: str) -> None:
-        """Append a message to the model; successive ones are one message, as some providers want turns to alternate."""
-        if len(self.messages) > self._recorded and self.messages[-1].role == "user":
-            text = f"{self.messages.pop().content}\n\n{text}"
-        elif self.messages and self.messages[-1].role == "user":  # a request that got no reply
-            self.messages.append(Message("assistant", "(no reply)"))
-        self.messages.append(Message("user", text))
-
-    async def ask(self) -> Completion:
-        """Send the conversation and append the reply to it; both are recorded first."""
-        self._calls += 1
-        call = f"m{self._calls}"
-        self._sink.emit(
-            ModelRequested(
-                call=call,
-                model=self._model.name,
-                history=self._recorded,
-                messages=self.messages[self._recorded :],
-                max_output_tokens=self._max_reply_tokens,
-            )
-        )
-        self._recorded = len(self.messages)
-        completion = await self._complete(call)
-        # Providers refuse an assistant message without text.
-        self.messages.append(Message("assistant", encodable(completion.text).strip() or "(empty reply)"))
-        return completion
-
-    async def _complete(self, call: str) -> Completion:
-        def retried(attempt: int, error: BaseException, wait: float) -> None:
-            name = type(error).__name__
-            usage = getattr(error, "usage", None)
-            self._sink.emit(
-                ModelRetried(call=call, attempt=attempt, error=name, message=str(error), wait=wait, usage=usage)
-            )
-
-        request = ModelRequest(
-            messages=tuple(self.messages), max_output_tokens=self._max_reply_tokens, on_retry=retried
-        )
-        start = time.perf_counter()
-        try:
-            completion = await self._model.complete(request)
-        except RlmKernelError as error:
-            seconds = time.perf_counter() - start
-            usage = getattr(error, "usage", None)
-            name = type(error).__name__
-            self._sink.emit(ModelFailed(call=call, error=name, message=str(error), seconds=seconds, usage=usage))
-            raise
-        self._sink.emit(
-            ModelReplied(
-                call=call,
-                text=completion.text,
-                finish_reason=completion.finish_reason,
-                usage=completion.usage,
-                seconds=time.perf_counter() - start,
-                attempts=completion.attempts,
-                served_by=completion.served_by,
-                reply_id=completion.reply_id,
-                tool_calls=list(completion.tool_calls),
-                reasoning=completion.reasoning,
-            )
-        )
-        return completion
+    def _refused(self, completion: Completion) -> str:
+        said = " ".join(completion.text.split())[:500]
+        return f"{self._model.name} refused: {said}; ask otherwise, or try another model"
 
 
 def _final_step(answer: str, source: AnswerSource) -> _Step:

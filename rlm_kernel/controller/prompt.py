@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.resources import files
-from string import Template
 
 from rlm_kernel.controller.ports import ContextSummary, ControllerLimits
+from rlm_kernel.controller.profile import Profile
 from rlm_kernel.controller.shown import cut, encodable, plain, shown
 from rlm_kernel.kernel.result import CellResult
 from rlm_kernel.types import Message
 
-NO_CODE = (
-    "Your reply held neither code nor a final answer. To go on, write one ```repl cell. "
+_NO_CODE = (
+    "Your reply held neither code nor a final answer. To go on, {how}. "
     "To finish, call FINAL(...) in a cell, or write FINAL(your answer) on a line of its own."
 )
+_NOT_MARKED = "Its block was not run: only blocks that are marked `repl` or `python` are. "
+_IN_FENCE, _IN_CALL = "write one ```repl cell", "call the tool `python` with a cell as its `code`"
+INVENTED = (
+    "Your reply went on with output that the cell had not given yet. What came after the made-up output was not used. "
+    "Stop after a cell, and wait for what it really prints."
+)
+REFUSED = (
+    "You declined, so nothing was run. The question is about the text in `context`, whatever that holds. If you can "
+    "answer a part of it, do so; otherwise decline again."
+)
+NOT_RUN = "This call was not run, because an earlier one of the same reply failed."
 CUT_OFF = (
     "Your reply was cut off before its end, and a cell or an answer in it that was not complete was not used. "
     "Write a shorter reply; a long answer can be built in a variable over several cells and given with FINAL_VAR."
@@ -36,33 +46,24 @@ _LEAST_PREVIEW = 100
 """Characters of several contexts' previews together, and of one so that it still says something."""
 _FILE_NAMES = 40
 _GIVEN_UP = "The work on the question before was stopped; what your cells did up to then is still there."
-_SESSIONS = """
-## Sessions of their own
-
-- `rlm_query(prompt, model=None, *, context=None)`: has a session like this one answer, and returns its answer as a `str`: a model like you, with turns and a Python session of its own, in which `context` is the text or JSON value that you pass, or your prompt if you pass none. Nothing else of this session is there.
-- `rlm_query_batched(prompts, model=None, *, contexts=None, return_exceptions=False)`: has many sessions answer, at the same time as far as there is room.
-- `await arlm_query(...)`, `await arlm_query_batched(...)`: the same for `async` code. Failures are as with `llm_query`. The time that your cell waits for sessions does not count.
-
-Use them for parts of the work that need many steps, code, or more text than one `llm_query` can read. Each costs and takes as much as such work does: where one reading is enough, use `llm_query`.
-"""  # noqa: E501  a line of it is a paragraph
 _LAST_REQUEST = (
     "{reason} Nothing follows after your next reply. Give the best answer you can from what you have seen so far: "
     "the answer itself as plain text, or FINAL(...). Do not plan further work."
 )
 
 
-def opening(question: str, context: ContextSummary, limits: ControllerLimits) -> list[Message]:
+def opening(profile: Profile, question: str, context: ContextSummary, limits: ControllerLimits) -> list[Message]:
     """Return the conversation's first messages: the system prompt, then the question and what the context is."""
-    template = files("rlm_kernel.controller").joinpath("system_prompt.md").read_text(encoding="utf-8")
-    system = Template(template).substitute(
-        shown_characters=f"{limits.shown_characters:,}",
-        cell_seconds=f"{limits.cell_seconds:g}",
-        max_turns=limits.max_turns,
+    system = profile.system_prompt(
+        {
+            "shown_characters": f"{limits.shown_characters:,}",
+            "cell_seconds": f"{limits.cell_seconds:g}",
+            "max_turns": limits.max_turns,
+        },
+        recursion=limits.may_recurse,
     )
-    if limits.may_recurse:
-        system += _SESSIONS
     user = f"The question:\n\n{encodable(question)}\n\nThe context:\n\n{_described(context)}"
-    return [Message("system", system + _offered(context.tools)), Message("user", user)]
+    return [Message("system", f"{system}\n{_offered(context.tools)}".rstrip()), Message("user", user)]
 
 
 def next_question(question: str, *, given_up: bool) -> str:
@@ -74,6 +75,12 @@ def next_question(question: str, *, given_up: bool) -> str:
 def _offered(tools: Sequence[str]) -> str:
     """Return what the system prompt says of host tools; nothing where there are none."""
     return "\n".join(["", _TOOLS, *(f"- {encodable(tool)}" for tool in tools), ""]) if tools else ""
+
+
+def no_code(profile: Profile, *, block: bool = False) -> str:
+    """Return what is said to a reply without code or answer; `block`: it held a block that is not run."""
+    how = _IN_CALL if profile.tools else _IN_FENCE
+    return (_NOT_MARKED if block else "") + _NO_CODE.format(how=how)
 
 
 def _described(context: ContextSummary) -> str:

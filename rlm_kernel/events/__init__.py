@@ -28,6 +28,7 @@ from rlm_kernel.events.cells import (
     InterruptReason,
     InterruptStep,
 )
+from rlm_kernel.events.conversation import HistoryCompacted, ProfileChosen
 from rlm_kernel.events.questions import QuestionAsked, QuestionFailed
 from rlm_kernel.events.record import SCHEMA_VERSION, AnyEvent, EventSink, Record, TreeSink
 from rlm_kernel.events.run import AnswerGiven, AnswerSource, ContextStored, Notice, RunFinished, RunStarted, RunStatus
@@ -51,6 +52,7 @@ __all__ = [
     "ContextStored",
     "Event",
     "EventSink",
+    "HistoryCompacted",
     "InterruptReason",
     "InterruptStep",
     "KernelLost",
@@ -61,6 +63,7 @@ __all__ = [
     "ModelRequested",
     "ModelRetried",
     "Notice",
+    "ProfileChosen",
     "QuestionAsked",
     "QuestionFailed",
     "Record",

@@ -26,6 +26,7 @@ from rlm_kernel.events.cells import (
     CellStarted,
     ContextChunked,
 )
+from rlm_kernel.events.conversation import HistoryCompacted, ProfileChosen
 from rlm_kernel.events.questions import QuestionAsked, QuestionFailed
 from rlm_kernel.events.run import AnswerGiven, ContextStored, Notice, RunFinished, RunStarted
 from rlm_kernel.events.sandbox import KernelLost, KernelReady, KernelRebuilt, SandboxStarted
@@ -44,6 +45,8 @@ AnyEvent = (
     | QuestionAsked
     | QuestionFailed
     | TurnStarted
+    | ProfileChosen
+    | HistoryCompacted
     | ModelRequested
     | ModelReplied
     | ModelFailed

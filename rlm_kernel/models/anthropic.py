@@ -10,6 +10,7 @@ import httpx2
 import msgspec
 
 from rlm_kernel.models import anthropic_wire
+from rlm_kernel.models.anthropic_stream import StreamedReply
 from rlm_kernel.models.model import Completion, ModelRequest
 from rlm_kernel.models.provider import LIMITS, TIMEOUT, Provider
 
@@ -46,18 +47,33 @@ class AnthropicModel:
     async def complete(self, request: ModelRequest) -> Completion:
         """Answer one request; see `Model`."""
         provider = self._provider
-        body = anthropic_wire.body(provider.model, request, self._max_tokens)
         try:
-            async with asyncio.timeout(provider.seconds):
-                # `messages.create` takes a sixth more processor time, for checks that do nothing here.
-                response = await self._client.post("/v1/messages", body=body, cast_to=httpx2.Response)
+            content = await self._sent(request)
         except anthropic.APIStatusError as error:
+            if error.status_code < 400:  # the reply had begun well
+                raise provider.failed_midway(error.body) from None
             raise provider.refusal(error.status_code, error.response.headers, error.body) from None
-        except (anthropic.APIError, aiohttp.ClientError) as error:
+        except (anthropic.APIError, httpx2.HTTPError, aiohttp.ClientError) as error:
             raise provider.unreachable(error) from None
         except TimeoutError:
             raise provider.late() from None
-        return provider.with_text(self._completion(response.content))
+        return provider.with_text(self._completion(content))
+
+    async def _sent(self, request: ModelRequest) -> bytes:
+        """Send a request and return its reply's body, put together from the stream where it is one."""
+        body = anthropic_wire.body(self._provider.model, request, self._max_tokens)
+        async with asyncio.timeout(self._provider.seconds) as clock:
+            # `messages.create` takes a sixth more processor time, for checks that do nothing here.
+            if request.on_text is None:
+                return (await self._client.post("/v1/messages", body=body, cast_to=httpx2.Response)).content
+            stream = await self._client.post(
+                "/v1/messages",
+                body=body | {"stream": True},
+                cast_to=object,
+                stream=True,
+                stream_cls=anthropic.AsyncStream[object],
+            )
+            return await self._provider.streamed(stream, StreamedReply(request.on_text), clock)
 
     async def aclose(self) -> None:
         """Close the connections; safe to call twice."""

@@ -113,3 +113,13 @@ def _first_listed(provider: str, *names: str) -> PublishedPrices | None:
         with suppress(LookupError):
             return PublishedPrices(provider, name)
     return None
+
+
+def listed_window(provider: str, model: str) -> int | None:
+    """Return how many tokens `model` can read, as the genai-prices package lists it."""
+    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - it reads the whole list
+
+    with suppress(LookupError):
+        _, listed = get_snapshot().find_provider_model(model, None, provider, None)
+        return listed.context_window
+    return None

@@ -10,6 +10,7 @@ import openai
 
 from rlm_kernel.models import openai_wire
 from rlm_kernel.models.model import Completion, ModelRequest
+from rlm_kernel.models.openai_stream import StreamedReply
 from rlm_kernel.models.provider import LIMITS, TIMEOUT, Provider
 
 
@@ -39,20 +40,30 @@ class OpenAIModel:
     async def complete(self, request: ModelRequest) -> Completion:
         """Answer one request; see `Model`."""
         provider = self._provider
-        body = openai_wire.body(provider.model, request, provider.max_tokens_field)
         try:
-            async with asyncio.timeout(provider.seconds):
-                # `chat.completions.create` takes a third more processor time, for checks that do nothing here.
-                response = await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
+            content = await self._sent(request)
         except openai.APIStatusError as error:
             raise provider.refusal(error.status_code, error.response.headers, error.body) from None
-        except (openai.APIError, aiohttp.ClientError) as error:
+        except (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError) as error:
             raise provider.unreachable(error) from None
+        except openai.APIError as error:
+            raise provider.failed_midway(error.body) from None
         except TimeoutError:
             raise provider.late() from None
-        return provider.with_text(
-            openai_wire.completion(provider.decoded(response.content, openai_wire.Reply), provider.model)
-        )
+        return provider.with_text(openai_wire.completion(provider.decoded(content, openai_wire.Reply), provider.model))
+
+    async def _sent(self, request: ModelRequest) -> bytes:
+        """Send a request and return its reply's body, put together from the stream where it is one."""
+        body = openai_wire.body(self._provider.model, request, self._provider.max_tokens_field)
+        async with asyncio.timeout(self._provider.seconds) as clock:
+            # `chat.completions.create` takes a third more processor time, for checks that do nothing here.
+            if request.on_text is None:
+                return (await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)).content
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+            stream = await self._client.post(
+                "/chat/completions", body=body, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object]
+            )
+            return await self._provider.streamed(stream, StreamedReply(request.on_text), clock)
 
     async def aclose(self) -> None:
         """Close the connections; safe to call twice."""

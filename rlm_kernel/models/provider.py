@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
+import json
 import math
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -22,11 +25,37 @@ from rlm_kernel.errors import (
     ModelTimeout,
     ModelUnavailable,
     ModelUnreachable,
+    PromptTooLong,
     RateLimited,
+    ToolsRefused,
 )
 from rlm_kernel.models.model import Completion
 
 Shape = TypeVar("Shape")
+
+
+class SentEvents(Protocol):
+    """The events of a stream, as data; closed when its block ends."""
+
+    async def __aenter__(self) -> object: ...
+
+    async def __aexit__(self, *exc_info: Any) -> None: ...
+
+    def __aiter__(self) -> AsyncIterator[object]: ...
+
+
+class StreamedBody(Protocol):
+    """A reply that grows; `complete` once it came to its end."""
+
+    @property
+    def complete(self) -> bool: ...
+
+    def take(self, data: object) -> None:
+        """Take one event."""
+
+    def body(self) -> dict[str, Any]:
+        """Return what the body would have been unstreamed."""
+
 
 LIMITS = httpx2.Limits(max_connections=0, max_keepalive_connections=None)
 """No limit but our own: aiohttp takes 0 as none, and None as its default of 100 connections."""
@@ -37,6 +66,15 @@ _NO_CONNECTION = (httpx2.ConnectError, httpx2.ConnectTimeout, aiohttp.ClientConn
 _DETAIL_LIMIT = 500
 _SECRET_LENGTH = 8
 """A shorter key is a placeholder such as `x`, and would be masked out of other words."""
+_TOO_LONG = re.compile(
+    r"context[ _](length|window|size|limit)|prompt is too long|maximum context|input token count|too many input tokens"
+    r"|exceed_context_size|input length and `max_tokens`",
+    re.IGNORECASE,
+)
+"""How OpenAI, Anthropic, Gemini, OpenRouter, vLLM and llama.cpp say that a conversation does not fit."""
+_OF_TOOLS = re.compile(r"\btool", re.IGNORECASE)
+_NO_TOOLS = re.compile(r"tools? (param )?requires|not support tools?|tool (use|calling) is not", re.IGNORECASE)
+"""How servers say with a 500 that they can't call tools."""
 _PASSING = frozenset({408, 409})
 """Refusals for a moment's reason (a slow upload, a lock), which both SDKs repeat too."""
 _SILENT = {
@@ -77,9 +115,20 @@ class Provider:
             return ModelRejected(f"{said}; the account has no credit left: add some or use another model")
         if status == 429:
             return RateLimited(f"{said}; lower the concurrency or wait", retry_after=retry_after(headers))
+        if too := self._too_much(status, said, f"{code} {reason}"):
+            return too
         if status >= 500 or status in _PASSING:
             return ModelUnavailable(f"{said}; try again later", retry_after=retry_after(headers))
         return ModelRejected(f"{said}; check the model's name and the size of the request")
+
+    @staticmethod
+    def _too_much(status: int, said: str, reason: str) -> ModelRejected | None:
+        """Return our error for a request that another form of it would mend."""
+        if status == 413 or (status <= 500 and _TOO_LONG.search(reason)):
+            return PromptTooLong(f"{said}; ask about less, or use a model with a larger window")
+        if (_NO_TOOLS if status >= 500 else _OF_TOOLS).search(reason):
+            return ToolsRefused(f"{said}; switch tools off with --tool-calling off")
+        return None
 
     def unreachable(self, error: BaseException) -> ModelUnreachable:
         """Return our error for a connection that failed or broke; it names the first cause."""
@@ -93,6 +142,33 @@ class Provider:
         )
         unreachable.may_be_charged = connected
         return unreachable
+
+    def failed_midway(self, body: object) -> ModelError:
+        """Return our error for a stream that ended with an error."""
+        reason, code = _reason(body)
+        said = f"{self.name}: {self.host} broke its reply off: {self._clean(reason)}"
+        if "rate_limit" in str(code):
+            return RateLimited(f"{said}; lower the concurrency or wait")
+        if "invalid_request" in str(code):
+            return ModelRejected(said)
+        return ModelUnavailable(f"{said}; try again later")
+
+    async def streamed(self, stream: SentEvents, reply: StreamedBody, clock: asyncio.Timeout) -> bytes:
+        """Return the body of a streamed reply, read to its end; `clock` starts anew with each piece.
+
+        Raise `ModelReplyInvalid` for what is no reply, `ModelUnavailable` if the stream ends before the reply does.
+        """
+        loop = asyncio.get_running_loop()
+        async with stream:
+            try:
+                async for data in stream:
+                    clock.reschedule(loop.time() + self.seconds)
+                    reply.take(data)
+            except (msgspec.ValidationError, json.JSONDecodeError, UnicodeDecodeError) as error:
+                raise self.invalid(b"", error) from None
+        if not reply.complete:
+            raise ModelUnavailable(f"{self.name}: {self.host} ended its stream before the reply's end; try again later")
+        return json.dumps(reply.body()).encode()
 
     def late(self) -> ModelTimeout:
         """Return our error for an attempt that took all its time."""
@@ -161,6 +237,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 class _ErrorBody(msgspec.Struct):
     message: str = ""
     code: str | int | None = None
+    type: str | None = None
     error: _ErrorBody | None = None
 
 
@@ -171,4 +248,4 @@ def _reason(body: object) -> tuple[str, str | int | None]:
     except msgspec.ValidationError:
         return str(body or "no reason given"), None
     found = found.error or found
-    return found.message or "no reason given", found.code
+    return found.message or "no reason given", found.code or found.type

@@ -26,6 +26,7 @@ GUEST_NAMES = frozenset(
         "FINAL",
         "FINAL_VAR",
         "SHOW_VARS",
+        "chunk",
         "LLMQueryError",
         "BudgetExceeded",
         "DepthExceeded",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import gc
+import json
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -24,8 +25,10 @@ from rlm_kernel.errors import (
     ModelReplyInvalid,
     ModelTimeout,
     ModelUnavailable,
+    PromptTooLong,
     RateLimited,
     RetryableModelError,
+    ToolsRefused,
 )
 from rlm_kernel.models.anthropic import AnthropicModel
 from rlm_kernel.models.gate import Gate
@@ -159,7 +162,7 @@ STATUSES: list[tuple[int, type[ModelError], bool]] = [
     (403, ModelAuthError, False),
     (404, ModelRejected, False),
     (408, ModelUnavailable, True),
-    (413, ModelRejected, False),
+    (413, PromptTooLong, False),
     (422, ModelRejected, False),
     (429, RateLimited, True),
     (500, ModelUnavailable, True),
@@ -363,3 +366,55 @@ async def test_openai_refusals_are_replies(server: ProviderServer) -> None:
     async with aclosing(_openai(server.url)) as model:
         completion = await model.complete(ASK)
     assert (completion.text, completion.finish_reason) == ("I will not", "refusal")
+
+
+TOO_LONG = [
+    (400, "context_length_exceeded", "This model's maximum context length is 128000 tokens. Your messages had 130001."),
+    (400, "invalid_request_error", "prompt is too long: 210113 tokens > 200000 maximum"),
+    (400, "exceed_context_size_error", "the request exceeds the available context size"),
+    (
+        400,
+        "INVALID_ARGUMENT",
+        "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+    ),
+    (413, "request_too_large", "Request exceeds the maximum size"),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "message"), TOO_LONG, ids=[code for _, code, _ in TOO_LONG])
+async def test_a_conversation_that_does_not_fit_is_an_error_of_its_own(
+    model: Model, server: ProviderServer, status: int, code: str, message: str
+) -> None:
+    """In the words of OpenAI, Anthropic, llama.cpp and Gemini."""
+    server.replies.append(Reply(status=status, body=json.dumps({"error": {"message": message, "code": code}}).encode()))
+    with pytest.raises(PromptTooLong, match="larger window"):
+        await model.complete(ASK)
+
+
+NO_TOOLS = [
+    (400, "registry.ollama.ai/library/gemma:2b does not support tools"),
+    (400, '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'),
+    (404, "No endpoints found that support tool use. To learn more about provider routing, visit: https://x"),
+    (500, "tools param requires --jinja flag"),
+]
+
+
+@pytest.mark.parametrize(("status", "message"), NO_TOOLS, ids=["ollama", "vllm", "openrouter", "llamacpp"])
+async def test_a_provider_without_tools_is_an_error_of_its_own(
+    model: Model, server: ProviderServer, status: int, message: str
+) -> None:
+    """In the words of the servers that there are."""
+    server.replies.append(Reply(status=status, text=message))
+    with pytest.raises(ToolsRefused, match="--tool-calling off"):
+        await model.complete(ASK)
+
+
+@pytest.mark.parametrize(("status", "message"), [(500, "a tool failed inside"), (429, "too many tools"), (400, "bad")])
+async def test_other_errors_are_not_taken_for_these(
+    model: Model, server: ProviderServer, status: int, message: str
+) -> None:
+    """A server's own failure is worth a retry, whatever it is about."""
+    server.replies.append(Reply(status=status, text=message))
+    with pytest.raises(ModelError) as caught:
+        await model.complete(ASK)
+    assert not isinstance(caught.value, PromptTooLong | ToolsRefused)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import socket
 import sys
 from collections import deque
@@ -18,16 +19,21 @@ from typing import Any, Literal
 
 from aiohttp import web
 
+from tests.support.sse import anthropic_events, openai_events
+
 INPUT_TOKENS = 12
 CACHED_TOKENS = 4
 OUTPUT_TOKENS = 5
 
-Fate = Literal["whole", "stalled", "stalled_midway", "reset", "truncated"]
+Fate = Literal["whole", "stalled", "stalled_midway", "reset", "truncated", "ended_early", "error_midway"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What the server does with one request. `body` replaces the well-formed one; None as `text` leaves it out."""
+    """What the server does with one request. `body` replaces the well-formed one; None as `text` leaves it out.
+
+    `message` are further fields of a chat completion's message, `blocks` those that follow the text at Anthropic.
+    """
 
     text: str | None = "ok"
     status: int = 200
@@ -36,15 +42,19 @@ class Reply:
     finish_reason: str | None = None
     delay: float = 0.0
     fate: Fate = "whole"
+    input_tokens: int = INPUT_TOKENS
+    message: Mapping[str, Any] = field(default_factory=dict)
+    blocks: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One request as it arrived."""
+    """One request as it arrived; `raw` is its body as bytes."""
 
     path: str
     headers: Mapping[str, str]
     body: dict[str, Any]
+    raw: bytes = b""
 
 
 class ProviderServer:
@@ -93,7 +103,7 @@ class ProviderServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self.requests.append(Received(request.path, request.headers, body))
+        self.requests.append(Received(request.path, request.headers, body, await request.read()))
         reply = self.replies.popleft() if self.replies else self._answer(body)
         self.arrived.set()
         self._open += 1
@@ -122,6 +132,8 @@ class ProviderServer:
             await asyncio.get_running_loop().create_future()
         if reply.fate == "reset":
             transport.abort()
+        if content.content_type == "text/event-stream":
+            return await _stream(request, reply, content)
         if reply.fate in {"truncated", "stalled_midway"}:
             body = content.body
             assert isinstance(body, bytes)
@@ -136,10 +148,34 @@ class ProviderServer:
         return content
 
 
+async def _stream(request: web.Request, reply: Reply, content: web.Response) -> web.StreamResponse:
+    """Send the events one by one, up to the middle where that is the stream's fate."""
+    assert isinstance(content.body, bytes)
+    events = [event + b"\n\n" for event in content.body.split(b"\n\n") if event]
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(request)
+    for event in events if reply.fate == "whole" else events[: len(events) // 2]:
+        await response.write(event)
+        await asyncio.sleep(reply.delay)
+    if reply.fate == "stalled_midway":
+        await asyncio.get_running_loop().create_future()
+    if reply.fate == "truncated" and request.transport is not None:
+        request.transport.abort()
+    if reply.fate == "error_midway":
+        error = {"type": "overloaded_error", "message": "too busy"}
+        await response.write(f"event: error\ndata: {json.dumps({'type': 'error', 'error': error})}\n\n".encode())
+    await response.write_eof()
+    return response
+
+
 def _well_formed(path: str, body: dict[str, Any], reply: Reply) -> web.Response:
     if reply.body is not None:
         return web.Response(body=reply.body, status=reply.status, headers={"Content-Type": "application/json"})
-    shape = _openai if path.endswith("/chat/completions") else _anthropic
+    is_openai = path.endswith("/chat/completions")
+    shape = _openai if is_openai else _anthropic
+    if body.get("stream") and reply.status == 200:
+        events = (openai_events if is_openai else anthropic_events)(shape(body, reply))
+        return web.Response(body=b"".join(events), headers={"Content-Type": "text/event-stream"})
     response = web.json_response(shape(body, reply), status=reply.status, headers=reply.headers)
     assert isinstance(response.body, bytes)
     return response
@@ -148,17 +184,24 @@ def _well_formed(path: str, body: dict[str, Any], reply: Reply) -> web.Response:
 def _openai(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
     if reply.status >= 400:
         return {"error": {"message": reply.text, "type": "scripted", "param": None, "code": None}}
-    message = {"role": "assistant", "content": reply.text, "refusal": None}
+    message = {"role": "assistant", "content": reply.text, "refusal": None, **reply.message}
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1_700_000_000,
         "model": f"{body['model']}-2026-01-01",
-        "choices": [{"index": 0, "finish_reason": reply.finish_reason or "stop", "message": message, "logprobs": None}],
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": reply.finish_reason or ("tool_calls" if "tool_calls" in message else "stop"),
+                "message": message,
+                "logprobs": None,
+            }
+        ],
         "usage": {
-            "prompt_tokens": INPUT_TOKENS,
+            "prompt_tokens": reply.input_tokens,
             "completion_tokens": OUTPUT_TOKENS,
-            "total_tokens": INPUT_TOKENS + OUTPUT_TOKENS,
+            "total_tokens": reply.input_tokens + OUTPUT_TOKENS,
             "prompt_tokens_details": {"cached_tokens": CACHED_TOKENS},
         },
     }
@@ -167,16 +210,17 @@ def _openai(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
 def _anthropic(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
     if reply.status >= 400:
         return {"type": "error", "error": {"type": "scripted", "message": reply.text}}
+    calls = any(block["type"] == "tool_use" for block in reply.blocks)
     return {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
         "model": f"{body['model']}-20260101",
-        "content": [] if reply.text is None else [{"type": "text", "text": reply.text}],
-        "stop_reason": reply.finish_reason or "end_turn",
+        "content": [*([] if reply.text is None else [{"type": "text", "text": reply.text}]), *reply.blocks],
+        "stop_reason": reply.finish_reason or ("tool_use" if calls else "end_turn"),
         "stop_sequence": None,
         "usage": {
-            "input_tokens": INPUT_TOKENS - CACHED_TOKENS,
+            "input_tokens": reply.input_tokens - CACHED_TOKENS,
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": CACHED_TOKENS,
             "output_tokens": OUTPUT_TOKENS,

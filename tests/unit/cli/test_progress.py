@@ -13,6 +13,7 @@ import pytest
 from rlm_kernel import events as ev
 from rlm_kernel.cli.progress import Progress, ProgressConsole, clock_time, cost, count, output_text, size, status_line
 from rlm_kernel.cli.view import RunView
+from rlm_kernel.models.model import TextDelta
 from rlm_kernel.types import JSON, Usage
 
 
@@ -232,6 +233,8 @@ def test_every_event_can_be_shown() -> None:
         ev.KernelRebuilt(generation=3, cells=[1, 2], names=["x"], seconds=1, failed="cell 3 took\x1b[2J too long"),
         ev.ModelRetried(call="m", attempt=1, error="RateLimited", message="slow down", wait=2.0),
         ev.ModelFailed(call="m", error="e", message="m", seconds=1),
+        ev.ProfileChosen(name="claude", source="built in", digest="d", tools=True),
+        ev.HistoryCompacted(tokens=150_000, window=200_000, removed=40, kept=4, summary="s", by_model=True),
         ev.SubcallRefused(call="s", cell=None, reason="no cell runs", asked=None, prompt="p", prompt_length=1),
         ev.RunFinished(status="failed", answer=None, seconds=1, turns=0, usage={}),
     ):
@@ -243,6 +246,7 @@ def test_every_event_can_be_shown() -> None:
     assert "2 cells were run again, 1 variables are back; cell 3 took too long" in text
     assert "attempt 1 failed, the next one follows in 2.0 s: RateLimited: slow down" in text
     assert "a sub-call was refused" in text
+    assert "the conversation got long, about 150.0k tokens: 40 messages became the model's summary" in text
 
 
 def test_sessions_below_are_shown_by_their_ends() -> None:
@@ -270,3 +274,25 @@ def test_sessions_below_are_shown_by_their_ends() -> None:
     view.take_below(finished, "s1/s2")
     assert file.getvalue() == "    s1/s2: failed · 2 turns · 1:01: no\n"
     assert "below" not in status_line(view)
+
+
+def test_a_reply_is_shown_as_it_comes_and_goes_with_its_attempt() -> None:
+    """The line below the status has its end, cleaned; what failed, or is complete, is shown no more."""
+    file = io.StringIO()
+    progress = Progress(ProgressConsole(file=file, force_terminal=True, width=40))
+    assert progress.listener is not None
+    retried = ev.ModelRetried(call="m", attempt=1, error="RateLimited", message="slow down", wait=2.0)
+    progress.emit(ev.ModelRequested(call="m1", model="m", history=0, messages=[]))
+    for piece in ("I look", " at\x1b[2J the", " text first, ", "and then count"):
+        progress.listener(TextDelta("text", piece))
+    first, second = progress._status().plain.split("\n")
+    assert "waiting for the model" in first
+    assert second == "  " + "I look at the text first, and then count"[-36:]
+    progress.emit(retried)
+    assert "\n" not in progress._status().plain
+
+
+@pytest.mark.parametrize("options", [{}, {"force_terminal": True, "quiet": True}], ids=["pipe", "quiet"])
+def test_nobody_listens_where_nothing_is_shown(options: dict[str, bool]) -> None:
+    """Then replies are not streamed."""
+    assert Progress(ProgressConsole(file=io.StringIO(), **options)).listener is None  # type: ignore[arg-type]

@@ -156,11 +156,9 @@ async def test_events_come_before_what_they_announce() -> None:
             return await super().complete(request)
 
     await Controller(Watching([CELL]), run.cells, run.sink, ControllerLimits()).answer("?", CONTEXT)
-    assert seen == [
-        ["QuestionAsked", "TurnStarted", "ModelRequested"],
-        ["QuestionAsked", "TurnStarted", "ModelRequested", "ModelReplied"],
-    ]
-    assert names()[4:] == ["AnswerGiven"]
+    asked = ["QuestionAsked", "ProfileChosen", "TurnStarted", "ModelRequested"]
+    assert seen == [asked, [*asked, "ModelReplied"]]
+    assert names()[5:] == ["AnswerGiven"]
 
 
 async def test_calls_are_numbered() -> None:

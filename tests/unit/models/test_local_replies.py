@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
 
 from rlm_kernel.models.local import LocalModel
-from rlm_kernel.models.model import ModelRequest
+from rlm_kernel.models.model import ModelRequest, TextDelta
 from rlm_kernel.types import Message
 from tests.unit.models.test_local import servers
 
@@ -58,3 +59,18 @@ async def test_only_the_key_opens_it(model: LocalModel) -> None:
     status = await reader.readline()
     writer.close()
     assert b"401" in status
+
+
+async def test_a_streamed_reply_is_the_same_and_comes_in_pieces(model: LocalModel) -> None:
+    """Text, end and counts are those of the whole reply, read from llama.cpp's own stream."""
+    request = replace(_capital("Norway"), max_output_tokens=30)
+    pieces: list[TextDelta] = []
+    whole = await model.complete(request)
+    streamed = await model.complete(replace(request, on_text=pieces.append))
+    assert (streamed.text, streamed.finish_reason) == (whole.text, whole.finish_reason)
+    assert (streamed.usage.input_tokens, streamed.usage.output_tokens) == (
+        whole.usage.input_tokens,
+        whole.usage.output_tokens,
+    )
+    assert "".join(piece.text for piece in pieces) == streamed.text
+    assert len(pieces) > 1
