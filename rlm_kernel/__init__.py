@@ -8,6 +8,7 @@ from rlm_kernel.version import __version__
 
 if TYPE_CHECKING:
     from rlm_kernel.assembly import RLM, RunResult
+    from rlm_kernel.assembly.jobs import NodeResult, arun_job, run_job
     from rlm_kernel.config import Settings
     from rlm_kernel.errors import RlmKernelError
     from rlm_kernel.sandbox.given import Contexts, Json, JsonLines, Table
@@ -18,12 +19,15 @@ __all__ = [
     "Contexts",
     "Json",
     "JsonLines",
+    "NodeResult",
     "RlmKernelError",
     "RunResult",
     "Settings",
     "Table",
     "ToolError",
     "__version__",
+    "arun_job",
+    "run_job",
 ]
 
 _HOMES = {
@@ -36,6 +40,9 @@ _HOMES = {
     "RunResult": "rlm_kernel.assembly",
     "Settings": "rlm_kernel.config",
     "RlmKernelError": "rlm_kernel.errors",
+    "NodeResult": "rlm_kernel.assembly.jobs",
+    "arun_job": "rlm_kernel.assembly.jobs",
+    "run_job": "rlm_kernel.assembly.jobs",
 }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from rlm_kernel.types import Usage
 
 
@@ -71,6 +74,16 @@ class RecordingDamaged(RecordingError):
 
 class RecordingTooNew(RecordingError):
     """The recording was written by a later version of this package."""
+
+
+class NodeFailed(RlmKernelError):
+    """A node of a job failed: `node`. `results` are those of the nodes before it, the cause is why."""
+
+    def __init__(self, node: str, results: Sequence[Any], cause: RlmKernelError) -> None:
+        super().__init__(f"the node {node!r} failed: {cause}")
+        self.node = node
+        self.results = results
+        self.cause = cause
 
 
 class SandboxError(RlmKernelError):

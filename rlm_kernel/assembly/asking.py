@@ -126,7 +126,7 @@ async def open_run(
         tools = toolbox(kept.tools, stored, settings)
         slots = await kept.slots(stack)
         run_id = new_run_id()
-        with RecordingLog(settings.state_dir, run_id) as log:
+        with RecordingLog(settings.state_dir, run_id, keep=settings.keep_recording) as log:
             sink = listeners.behind(log)
             run = Run(run_id, sink, models, stored, started, tools)
             place = Place(

@@ -18,7 +18,8 @@ class RunResult(Generic[T_co]):
 
     `answer` is the answer's text, `value` what that text stands for: the text itself, or an object of the
     `answer_type` that was asked for. `status` is "partial" where the answer is the best one so far, as the turns ran
-    out. `recording` is the run's folder; `usage` (per model name), `seconds` and `turns` are those of this question.
+    out. `recording` is the run's folder, gone if it was not to be kept; `usage` (per model name),
+    `seconds` and `turns` are those of this question.
     """
 
     answer: str

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from gc import freeze
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -17,10 +18,12 @@ from rlm_kernel.cli.configuration import config
 from rlm_kernel.cli.contexts import store_sources
 from rlm_kernel.cli.demo import QUESTION, demo_settings, judge, next_steps, write_text
 from rlm_kernel.cli.gc import gc
+from rlm_kernel.cli.jobs import run_job_file
 from rlm_kernel.cli.options import Output, chosen_output, output_options, settings_options
 from rlm_kernel.cli.outcome import write_answer, write_error, write_result_json, write_summary
 from rlm_kernel.cli.running import raise_on_signals
 from rlm_kernel.config import Settings, resolve
+from rlm_kernel.config.job import is_job_file
 from rlm_kernel.errors import EmptyQuestion
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ def cli() -> None:
     multiple=True,
     help="A file, a folder, or - for standard input; again with a name for each of several. FORM: table, json, jsonl.",
 )
+@click.option("--root", metavar="FOLDER", help="Where a job's contexts may lie; the folder of its file if not given.")
 @click.option("--skip-binary", is_flag=True, help="Leave out a folder's files that are not text.")
 @output_options
 @settings_options
@@ -52,14 +56,22 @@ def run(
     question: str,
     sources: tuple[str, ...],
     *,
+    root: str | None,
     skip_binary: bool,
     quiet: bool,
     as_json: bool,
     verbose: bool,
     **options: str | None,
 ) -> int:
-    """Answer QUESTION about a context: a file, a folder, or what is piped in."""
+    """Answer QUESTION about a context: a file, a folder, or what is piped in.
+
+    Without --context, a QUESTION that is the path of a .json, .yaml, .yml or .toml file is a job, which is run.
+    """
     output = chosen_output(quiet=quiet, as_json=as_json, verbose=verbose)
+    if not sources and is_job_file(question):
+        return run_job_file(Path(question), options, output, Path(root) if root else None)
+    if root is not None:
+        raise click.UsageError("--root is for a job's file alone")
     settings = resolve(options)
     if not question.strip():
         raise EmptyQuestion("the question is empty; put it in quotes after the options")

@@ -57,6 +57,7 @@ BY_ERROR: dict[type[RlmKernelError], int] = {
     errors.BudgetExceeded: 42,
     errors.DepthExceeded: 43,
     errors.SessionError: 44,
+    errors.NodeFailed: 49,
     errors.RunCancelled: 45,
 }
 
@@ -76,7 +77,9 @@ OTHERS: dict[int, str] = {
 
 
 def status_of(error: RlmKernelError) -> int:
-    """Return the exit status for `error`: its own class's, else the nearest base class's."""
+    """Return the exit status for `error`: its own class's, else the nearest base's; a node's is that of its cause."""
+    if isinstance(error, errors.NodeFailed):
+        return status_of(error.cause)
     return next((BY_ERROR[kind] for kind in type(error).__mro__ if kind in BY_ERROR), UNEXPECTED)
 
 

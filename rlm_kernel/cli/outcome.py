@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -19,7 +19,7 @@ from rlm_kernel.cli.progress import clock_time, used
 from rlm_kernel.cli.running import Terminated
 from rlm_kernel.cli.text import clean
 from rlm_kernel.config import DEBUG_VARIABLE
-from rlm_kernel.errors import RlmKernelError
+from rlm_kernel.errors import NodeFailed, RlmKernelError
 from rlm_kernel.types import Usage
 
 if TYPE_CHECKING:
@@ -34,24 +34,30 @@ def write_answer(result: RunResult[str]) -> None:
 
 def write_result_json(result: RunResult[str]) -> None:
     """Write one JSON object to standard output."""
-    fields = {
+    _write(json.dumps(as_json(result)))
+
+
+def as_json(result: RunResult[str]) -> dict[str, Any]:
+    """Return a result's fields."""
+    return {
         "answer": result.answer,
         "status": result.status,
         "run": result.run,
-        "recording": str(result.recording),
+        "recording": str(result.recording) if result.recording.exists() else None,
         "usage": {name: msgspec.to_builtins(usage) for name, usage in result.usage.items()},
         "cost_usd": result.cost_usd,
         "seconds": round(result.seconds, 3),
         "turns": result.turns,
     }
-    _write(json.dumps(fields))
 
 
 def write_summary(result: RunResult[str]) -> None:
     """Write what the run took, and where its recording is, to standard error."""
     total = sum(result.usage.values(), Usage())
     turns = f"{result.turns} turn{'s' if result.turns != 1 else ''}"
-    lines = [" · ".join([turns, *used(total), clock_time(result.seconds)]), f"recording: {result.recording}"]
+    lines = [" · ".join([turns, *used(total), clock_time(result.seconds)])]
+    if result.recording.exists():
+        lines.append(f"recording: {result.recording}")
     if result.status == "partial":
         lines.insert(0, "the turns ran out; this is the best answer so far")
     click.echo("\n".join(lines), err=True)
@@ -59,7 +65,7 @@ def write_summary(result: RunResult[str]) -> None:
 
 def write_error(error: BaseException, *, as_json: bool) -> int:
     """Write what went wrong, to standard error or as JSON to standard output, and return the exit status."""
-    kind, message, status = _described(error)
+    kind, message, status = described(error)
     if as_json:
         _write(json.dumps({"error": kind, "message": message, "exit_status": status}))
     else:
@@ -69,10 +75,12 @@ def write_error(error: BaseException, *, as_json: bool) -> int:
     return status
 
 
-def _described(error: BaseException) -> tuple[str, str, int]:
+def described(error: BaseException) -> tuple[str, str, int]:
     """Return an error's kind, message and exit status."""
     kind = type(error).__name__
     match error:
+        case NodeFailed():
+            return type(error.cause).__name__, str(error), exits.status_of(error)
         case RlmKernelError():
             return kind, str(error) or kind, exits.status_of(error)
         case click.ClickException():

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rlm_kernel.config.yaml import read_yaml
+from rlm_kernel.config.yaml import MOST_NESTING, read_yaml
 from rlm_kernel.errors import ConfigError
 
 MOST_BYTES = 2**20
-MOST_NESTING = 50
+MOST_YAML_BYTES = 2**18
+"""YAML takes the longest to read: some seconds for so much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +36,15 @@ class Document:
 def read_document(path: Path, form: str | None = None) -> Document:
     """Read the file at `path`, whose suffix, or `form`, says what it is. Raise `ConfigError`."""
     read = FORMS[form or path.suffix.lower()]
+    most = MOST_YAML_BYTES if read is read_yaml else MOST_BYTES
     try:
         with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+            data = file.read(most + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{path} can't be read: {reason}") from None
-    if len(data) > MOST_BYTES:
-        raise ConfigError(f"{path} has more than {MOST_BYTES // 2**20} MiB: name long texts by their path")
+    if len(data) > most:
+        raise ConfigError(f"{path} has more than {most // 1024} KiB: name long texts by their path")
     try:
         text = data.decode("utf-8-sig")
         value = read(text)

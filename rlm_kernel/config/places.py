@@ -9,7 +9,7 @@ from typing import Annotated
 import platformdirs
 
 from rlm_kernel.config.setting import Setting
-from rlm_kernel.config.values import parse_path
+from rlm_kernel.config.values import parse_flag, parse_path
 
 
 def _default_state_dir() -> Path:
@@ -23,6 +23,9 @@ class PlaceSettings:
     state_dir: Annotated[Path, Setting("Where recordings and contexts are kept.", "FOLDER", parse_path)] = field(
         default_factory=_default_state_dir
     )
+    keep_recording: Annotated[
+        bool, Setting("Keep a run's recording after its end; one that crashed leaves its own.", "", parse_flag)
+    ] = True
 
     @property
     def contexts_dir(self) -> Path:

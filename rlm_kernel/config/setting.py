@@ -13,6 +13,9 @@ PREFIX = "RLM_KERNEL_"
 MOST = 2**53
 """No number may be larger: JSON could not carry it to every reader of a recording."""
 
+LONGEST_TEXT = 5_000
+"""Characters of a setting, with room for a path."""
+
 _WANTED = {"N": "a number", "UID": "a number", "SIZE": 'a size such as "512m"', "TIME": 'a time such as "5m"'}
 
 
@@ -95,7 +98,7 @@ class Setting:
             case str() if not value.strip():
                 raise ConfigError(f"{origin} is empty")
             case str() if self.choices and value not in self.choices:
-                raise ConfigError(f"{origin}: {value!r} is none of {', '.join(self.choices)}")
+                raise ConfigError(f"{origin}: {value[:200]!r} is none of {', '.join(self.choices)}")
             case int() | float() if self.least is not None and not value >= self.least:
                 raise ConfigError(f"{origin} must be at least {self.shown(self.least)}, not {self.shown(value)}")
             case int() | float() if value > (most := MOST if self.most is None else self.most):
@@ -106,6 +109,8 @@ class Setting:
                 pass
 
     def _parsed(self, text: str, origin: str) -> object:
+        if len(text) > LONGEST_TEXT:
+            raise ConfigError(f"{origin} has {len(text):,} characters, and at most {LONGEST_TEXT:,} can be")
         try:
             return self.parse(text)
         except ValueError as error:

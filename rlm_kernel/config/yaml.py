@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+MOST_NESTING = 50
+
 _CORE = (
     ("null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
     ("bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
@@ -20,13 +22,20 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - the base's own type
 
+    nesting = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             raise _refused(event, "aliases are not taken: write it out")
         if getattr(event, "tag", None) is not None:
             raise _refused(event, f"tags are not taken, and this one is {event.tag[:100]}")
-        return super().compose_node(parent, index)
+        if self.nesting > MOST_NESTING:
+            raise _refused(event, f"this nests deeper than {MOST_NESTING}")
+        self.nesting += 1
+        node = super().compose_node(parent, index)
+        self.nesting -= 1
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()

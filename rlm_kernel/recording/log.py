@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -33,8 +34,11 @@ class RecordingLog:
     that builds them is given one; the log itself filters nothing.
     """
 
-    def __init__(self, state_dir: Path, run: str) -> None:
-        """Make the folder and the file. Raise `StorageFull`, `StorageError`, or `RecordingError` if they exist."""
+    def __init__(self, state_dir: Path, run: str, *, keep: bool = True) -> None:
+        """Make the folder and the file; as a context manager it removes them at its end, unless they are to be kept.
+
+        Raise `StorageFull`, `StorageError`, or `RecordingError` if they exist."""
+        self._keep = keep
         self.folder = make_run_folder(state_dir, run)
         self.path = self.folder / EVENTS_FILE
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
@@ -94,6 +98,9 @@ class RecordingLog:
         except RlmKernelError:
             if error is None:
                 raise
+        finally:
+            if not self._keep:
+                shutil.rmtree(self.folder, ignore_errors=True)
 
     def _line(self, record: Record) -> bytes:
         try:

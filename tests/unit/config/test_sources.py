@@ -154,7 +154,7 @@ BAD = [
     ("pids = 64\npids = 65", "config.toml: "),
     ("pids = ", r"config.toml: .*at end of document"),
     ("a = " + "[" * 5000, "nests deeper"),
-    ("# " + "x" * 2**20, "more than 1 MiB"),
+    ("# " + "x" * 2**20, "more than 1024 KiB"),
 ]
 
 

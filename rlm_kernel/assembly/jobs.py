@@ -1,0 +1,192 @@
+"""Jobs: checked as a whole before anything starts, then run node by node, each with the results before it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlm_kernel.assembly.contexts import Context
+from rlm_kernel.assembly.models import Models
+from rlm_kernel.assembly.plain import ask_plainly
+from rlm_kernel.assembly.result import RunResult
+from rlm_kernel.assembly.rlm import RLM
+from rlm_kernel.assembly.sinks import Listeners
+from rlm_kernel.assembly.thread import LoopThread
+from rlm_kernel.budget.tokens import guess_tokens
+from rlm_kernel.config import Settings, trace
+from rlm_kernel.config.job import FileSource, Job, Node, ResultsSource, Source, ValueSource, read_job
+from rlm_kernel.errors import ConfigError, ContextError, ContextUnreadable, NodeFailed, RlmKernelError
+from rlm_kernel.events import TreeSink
+from rlm_kernel.sandbox.given import FORMS, Contexts, One
+
+PLAIN_TOKENS = 100_000
+"""What a plain call takes at most: nearly every model reads so much at once."""
+PROMPT_CHARACTERS = 200_000
+"""What a question may have with the answers it names; longer ones belong into the context."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResult:
+    """What one node of a job came to."""
+
+    node: str
+    result: RunResult[Any]
+
+
+class OpenJob:
+    """A job whose models, keys, settings and contexts are there; `open_job` makes it."""
+
+    def __init__(self, job: Job, settings: Sequence[Settings]) -> None:
+        self.nodes = job.nodes
+        self._settings = dict(zip((node.id for node in job.nodes), settings, strict=True))
+
+    async def answer(self, node: Node, before: Sequence[NodeResult], on_event: TreeSink | None = None) -> NodeResult:
+        """Run one node, given the results of all nodes before it. Raise `NodeFailed`."""
+        answers = {each.node: each.result.answer for each in before}
+        try:
+            return NodeResult(node.id, await self._answer(node, answers, on_event))
+        except RlmKernelError as error:
+            raise NodeFailed(node.id, before, error) from error
+
+    async def _answer(self, node: Node, answers: Mapping[str, str], on_event: TreeSink | None) -> RunResult[Any]:
+        settings, prompt = self._settings[node.id], node.filled(answers)
+        if not node.rlm:
+            prompt = "\n\n".join([prompt, *_texts(node, answers)])
+            _check_plain(node, prompt)
+            return await ask_plainly(prompt, settings, Listeners(on_event=on_event))
+        if len(prompt) > PROMPT_CHARACTERS:
+            raise ConfigError(
+                f"{node.place}.prompt has {len(prompt):,} characters with the answers that it names, and at most "
+                f'{PROMPT_CHARACTERS:,} can be: give them as a context, {{"nodes": […]}}'
+            )
+        async with aclosing(RLM(settings=settings, on_event=on_event)) as rlm:
+            return await rlm.acompletion(prompt, _context(node, answers))
+
+
+async def open_job(
+    job: Path | str | Mapping[str, Any] | Sequence[Any],
+    *,
+    options: Mapping[str, str | None] | None = None,
+    root: Path | None = None,
+) -> OpenJob:
+    """Read a job and check all of it: settings, models, keys, contexts. `options` are those of the command line.
+
+    Raise `ConfigError` or `ContextError`, naming the place in the job.
+    """
+    read = read_job(job, root=root)
+    settings = [trace(options, None, node.settings).settings for node in read.nodes]
+    for node, chosen in zip(read.nodes, settings, strict=True):
+        try:
+            async with Models.open(chosen):
+                _check_contexts(node)
+        except (ConfigError, ContextError) as error:
+            raise type(error)(f"{read.origin}: {node.place}: {error}") from error
+    return OpenJob(read, settings)
+
+
+async def run_nodes(job: OpenJob, on_event: TreeSink | None = None) -> AsyncIterator[NodeResult]:
+    """Run a job's nodes in order and yield each result. Raise `NodeFailed`."""
+    results: list[NodeResult] = []
+    for node in job.nodes:
+        results.append(await job.answer(node, tuple(results), on_event))
+        yield results[-1]
+
+
+async def arun_job(
+    job: Path | str | Mapping[str, Any] | Sequence[Any],
+    *,
+    options: Mapping[str, str | None] | None = None,
+    root: Path | None = None,
+    on_event: TreeSink | None = None,
+) -> list[NodeResult]:
+    """Run a job, a file or a value of the same form, and return its nodes' results in order.
+
+    All of it is checked before anything starts. `options` are settings as the command line gives them, which go before
+    the job's own. Paths in a job lie in its file's folder (the working directory for a value), or in `root`. Raise
+    `ConfigError` or `ContextError` where something can't be, and `NodeFailed`, which holds the results before it.
+    """
+    opened = await open_job(job, options=options, root=root)
+    return [result async for result in run_nodes(opened, on_event)]
+
+
+def run_job(
+    job: Path | str | Mapping[str, Any] | Sequence[Any],
+    *,
+    options: Mapping[str, str | None] | None = None,
+    root: Path | None = None,
+    on_event: TreeSink | None = None,
+) -> list[NodeResult]:
+    """Run a job as `arun_job` does, from code that is not async; within a running event loop too, which it blocks."""
+    thread = LoopThread()
+    try:
+        return thread.run(arun_job(job, options=options, root=root, on_event=on_event))
+    finally:
+        thread.close(wait=True)
+
+
+def _check_contexts(node: Node) -> None:
+    """Raise a `ContextError` or `ConfigError` for contexts that can't be, as far as that is known before the start."""
+    if node.rlm:
+        if "" not in node.contexts:
+            Contexts(dict.fromkeys(node.contexts, ""))
+    else:
+        texts = [_text(source, {}) for source in node.contexts.values() if not isinstance(source, ResultsSource)]
+        _check_plain(node, "\n\n".join([node.prompt, *texts]))
+
+
+def _check_plain(node: Node, prompt: str) -> None:
+    if (tokens := guess_tokens([prompt])) > PLAIN_TOKENS:
+        raise ConfigError(
+            f"{node.place}: prompt and context have about {tokens:,} tokens, too many for one plain call, which takes "
+            f'{PLAIN_TOKENS:,}: set "rlm_enabled" to true'
+        )
+
+
+def _context(node: Node, answers: Mapping[str, str]) -> Context:
+    given = {name: _one(source, answers) for name, source in node.contexts.items()}
+    return given[""] if "" in given else Contexts(given)
+
+
+def _one(source: Source, answers: Mapping[str, str]) -> One:
+    match source:
+        case FileSource(path, form):
+            return FORMS[form](path) if form else path
+        case ValueSource(value):
+            return value
+        case ResultsSource(nodes):
+            return {name: answers[name] for name in nodes}
+
+
+def _texts(node: Node, answers: Mapping[str, str]) -> list[str]:
+    """Return the contexts as parts of a prompt, each under its name if it has one."""
+    return [f"{name}:\n\n{_text(source, answers)}".removeprefix(":\n\n") for name, source in node.contexts.items()]
+
+
+def _text(source: Source, answers: Mapping[str, str]) -> str:
+    match source:
+        case FileSource(path):
+            return _file_text(path)
+        case ValueSource(str(value)):
+            return value
+        case ValueSource(value):
+            return json.dumps(value, ensure_ascii=False)
+        case ResultsSource(nodes):
+            return "\n\n".join(f"{name}:\n\n{answers[name]}" for name in nodes)
+
+
+def _file_text(path: Path) -> str:
+    most = 8 * PLAIN_TOKENS
+    if path.is_dir():
+        raise ContextUnreadable(f'{path} is a folder, and a plain call takes a text: set "rlm_enabled" to true')
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+        if len(data) > most:
+            raise ConfigError(f'{path} is too long for one plain call: set "rlm_enabled" to true')
+        return data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContextUnreadable(f"{path} can't be read as text: {error}") from None
