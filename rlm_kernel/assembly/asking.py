@@ -121,7 +121,7 @@ async def open_run(
     settings = kept.settings
     async with AsyncExitStack() as stack:
         await asyncio.to_thread(root_profile, settings, settings.model)  # a broken one is told before anything starts
-        models = await stack.enter_async_context(Models.open(settings))
+        models = await stack.enter_async_context(Models.open(settings, kept.clients))
         stored = await store_context(kept.store, context, settings.memory)
         tools = toolbox(kept.tools, stored, settings)
         slots = await kept.slots(stack)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
+from rlm_kernel.assembly.models import Clients
 from rlm_kernel.assembly.parts import open_slots
 from rlm_kernel.assembly.thread import cancel_once
 from rlm_kernel.assembly.tools import checked_tools
@@ -28,19 +29,22 @@ class Kept:
         self.seats = Seats(settings.max_sessions)
         self._open = AsyncExitStack()
         self._pool: tuple[asyncio.AbstractEventLoop, SlotPool] | None = None
+        self._clients: tuple[asyncio.AbstractEventLoop, Clients] | None = None
         self._running: set[asyncio.Task[Any]] = set()
         self._ending: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
-        """Keep `settings.pool_size` sandboxes started ahead for the runs of this event loop."""
+        """Keep `settings.pool_size` sandboxes started ahead, and models' clients open, for runs of this event loop."""
         slots = await self._open.enter_async_context(open_slots(self.settings, self.settings.pool_size))
-        self._pool = (asyncio.get_running_loop(), slots)
+        clients = await self._open.enter_async_context(Clients(self.settings))
+        loop = asyncio.get_running_loop()
+        self._pool, self._clients = (loop, slots), (loop, clients)
 
     async def aclose(self) -> None:
         """Cancel what runs by itself in this event loop, and wait until nothing is left of it and of the pool."""
         cancel_once(_here(self._running))
         await _ended(self._running)
-        self._pool = None
+        self._pool = self._clients = None
         await self._open.aclose()
         await _ended(self._ending)
 
@@ -49,6 +53,12 @@ class Kept:
         if self._pool is not None and self._pool[0] is asyncio.get_running_loop():
             return self._pool[1]
         return await stack.enter_async_context(open_slots(self.settings))
+
+    @property
+    def clients(self) -> Clients | None:
+        """The models' clients that stay open, if they are those of the running event loop."""
+        here = self._clients is not None and self._clients[0] is asyncio.get_running_loop()
+        return self._clients[1] if here and self._clients is not None else None
 
     def begin(self, running: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Let a run go on by itself, until `aclose` at the latest."""

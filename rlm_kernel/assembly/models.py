@@ -86,6 +86,39 @@ class Client:
         return self.opened.model.name.partition(":")[2]
 
 
+class Clients:
+    """The clients of one event loop's runs, by name: each is opened when it is first asked for, and all are closed.
+
+    Use as an async context manager.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._open: dict[str, Client] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Clients:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._stack.aclose()
+
+    def client(self, spec: str, run: Clients) -> Client:
+        """Return the client of a model; a script, which each run reads from its start, is `run`'s own.
+
+        Raise a `ConfigError`.
+        """
+        if spec not in self._open and self is not run and spec.startswith("scripted:"):
+            return run.client(spec, run)
+        if spec not in self._open:
+            opened = open_model(spec, seconds=self._settings.request_timeout)
+            self._stack.push_async_callback(opened.model.aclose)
+            gate = gate_of(opened)
+            self._stack.enter_context(gate.limited(_rates(opened, self._settings)))
+            self._open[spec] = Client(opened=opened, gate=gate)
+        return self._open[spec]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
     """The models of one session of a run, and what the run has used."""
@@ -133,15 +166,15 @@ class Models:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: Settings) -> AsyncIterator[Models]:
-        """Open the root model and the sub-model, one client if both are the same; close them when the block ends.
+    async def open(cls, settings: Settings, kept: Clients | None = None) -> AsyncIterator[Models]:
+        """Open the root model and the sub-model, one client if both are the same, for a block.
 
-        Raise a `ConfigError` before anything is opened for good.
+        Those of providers are taken from `kept` and stay there. Raise a `ConfigError` before anything is opened for
+        good.
         """
-        async with AsyncExitStack() as stack:
-            root = _open(settings.model, settings, stack)
-            other = settings.sub_model if settings.sub_model != settings.model else None
-            sub = root if other is None else _open(other, settings, stack)
+        async with Clients(settings) as own:
+            root = (kept or own).client(settings.model, own)
+            sub = (kept or own).client(settings.sub_model or settings.model, own)
             models = _models(_chain(settings), (root, sub))
             check_prices(settings, models.prices)
             yield models
@@ -162,14 +195,6 @@ def _recall(settings: Settings) -> Recall:
     with _lock:
         flights = _flights.setdefault(settings.answers_dir, Flights())
     return Recall(store=store, writes=settings.cache == "write", flights=flights)
-
-
-def _open(spec: str, settings: Settings, stack: AsyncExitStack) -> Client:
-    opened = open_model(spec, seconds=settings.request_timeout)
-    stack.push_async_callback(opened.model.aclose)
-    gate = gate_of(opened)
-    stack.enter_context(gate.limited(_rates(opened, settings)))
-    return Client(opened=opened, gate=gate)
 
 
 def _rates(opened: OpenedModel, settings: Settings) -> Rates:

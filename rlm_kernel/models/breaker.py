@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlm_kernel.errors import ModelUnreachable
 
 FAILURES = 5
-SPAN = 5.0
+SPAN = 3.0
 FIRST_REST = 10.0
 LONGEST_REST = 60.0
 

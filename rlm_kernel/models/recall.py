@@ -69,5 +69,5 @@ class Recalling:
         completion = await self._model.complete(request)
         recall = self._recall
         if recall.store is not None and recall.writes and completion.finish_reason == "stop":
-            recall.store.put(key, recall.run, completion)
+            await recall.store.put(key, recall.run, completion)
         return completion

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import time
@@ -70,14 +71,15 @@ class AnswerStore:
             os.utime(path)
         return answer_again(stored.completion, Origin(how="stored", run=stored.run, at=stored.at))
 
-    def put(self, key: str, run: str, completion: Completion) -> None:
-        """Keep an answer."""
+    async def put(self, key: str, run: str, completion: Completion) -> None:
+        """Keep an answer. A cancel leaves it whole or not there."""
         if self._broken:
             return
         content = msgspec.json.encode(Stored(key=key, run=run, at=now(), completion=completion))
         try:
             if self._new > self._max * _LOOK_AGAIN:
-                self._make_room()
+                self._new = 0.0
+                await asyncio.to_thread(self._make_room)
             self._write(self._path(key), hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
         except (OSError, StorageError) as error:
             self._broken = True
@@ -100,7 +102,6 @@ class AnswerStore:
 
     def _make_room(self) -> None:
         """Count what is there, and remove the least recently used if it is too much, and what killed writers left."""
-        self._new = 0.0
         found: list[tuple[float, int, Path]] = []
         for path in self._folder.glob("*/*"):
             if path.name.startswith(UNFINISHED):

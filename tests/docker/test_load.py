@@ -90,3 +90,20 @@ async def test_a_later_run_asks_nothing_again(settings: Settings, vllm: Provider
     assert [reply.usage for reply in replies] == [Usage()] * 3
     assert {(reply.cached.how, reply.cached.run) for reply in replies if reply.cached} == {("stored", results[0].run)}
     assert results[1].usage.keys().isdisjoint({"vllm:m"})
+
+
+async def test_a_small_run_is_not_starved(settings: Settings, vllm: ProviderServer, tmp_path: Path) -> None:
+    """Beside a run with hundreds of calls waiting, one with three, of another object in another thread, ends soon."""
+    vllm.always = Reply(delay=0.02)
+    limited = replace(settings, provider_concurrency=4)
+    flood = script(tmp_path, "FINAL(len(llm_query_batched([str(n) for n in range(600)])))")
+    few = script(tmp_path, "FINAL(len(llm_query_batched(['a', 'b', 'c'])))")
+    async with asyncio.timeout(90), RLM(flood, "vllm:m", settings=limited) as large:
+        flooding = asyncio.ensure_future(large.acompletion("What?", "x"))
+        await vllm.arrived.wait()
+        small = RLM(few, "vllm:m", settings=limited)
+        answer = (await asyncio.to_thread(small.completion, "What?", "x")).answer
+        waiting = 603 - len(vllm.requests)
+        assert (await flooding).answer == "600"
+    assert answer == "3"
+    assert waiting > 0

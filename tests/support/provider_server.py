@@ -58,7 +58,7 @@ class Received:
 
 
 class ProviderServer:
-    """Answers with `replies`, one per request, then with what `answer` returns for a request's body.
+    """Answers with `replies`, one per request, then with what `answer` returns for a request's body, or with `always`.
 
     While `hold` is an event that is not set, requests wait for it. `arrived` is set by every request, `disconnected`
     when a client goes before its reply.
@@ -73,7 +73,8 @@ class ProviderServer:
         self.disconnected = asyncio.Event()
         self._open = 0
         self._changed = asyncio.Condition()
-        self._answer = answer or (lambda body: Reply())
+        self.always = Reply()
+        self._answer = answer or (lambda body: self.always)
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[ProviderServer]:

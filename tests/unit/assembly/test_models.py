@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rlm_kernel.assembly.clients import PROVIDERS, OpenedModel, open_model
-from rlm_kernel.assembly.models import Chain, Models, gate_of
+from rlm_kernel.assembly.models import Chain, Clients, Models, gate_of
 from rlm_kernel.config import Settings
 from rlm_kernel.errors import ConfigError, MissingKey, UnknownModel
 from rlm_kernel.models.gate import Gate
@@ -316,3 +316,19 @@ async def test_the_identity_of_a_model_holds_no_secret() -> None:
     assert opened.identity == {"provider": "vllm", "address": "http://host:1/v1", "model": "m"}
     assert opened.account is not None
     assert "secret" not in repr(opened.account)
+
+
+async def test_runs_share_open_clients(vllm: ProviderServer, tmp_path: Path) -> None:
+    """Runs that are given open clients use them and leave them open; each reads its script from the start."""
+    script = tmp_path / "script.md"
+    script.write_text("--- turn ---\none\n")
+    settings = Settings(model=f"scripted:{script}", sub_model="vllm:m", state_dir=tmp_path)
+    clients = []
+    async with Clients(settings) as kept:
+        for _ in range(2):
+            async with Models.open(settings, kept) as models:
+                assert (await models.root.complete(ASK)).text == "one"
+                assert (await models.sub.complete(ASK)).text == "ok"
+                clients.append(models.clients[1])
+    assert clients[0] is clients[1]
+    assert len(vllm.requests) == 2

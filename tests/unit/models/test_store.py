@@ -90,9 +90,9 @@ def test_the_key_does_not_depend_on_order() -> None:
     assert request_key(MODEL, replace(ASK, extra=one)) == request_key(MODEL, replace(ASK, extra=two))
 
 
-def test_an_answer_comes_back_whole(tmp_path: Path) -> None:
+async def test_an_answer_comes_back_whole(tmp_path: Path) -> None:
     """What was put is got, by another store too, without usage and attempts, with the run that paid and when."""
-    AnswerStore(tmp_path, 2**20).put(KEY, "run-1", ANSWER)
+    await AnswerStore(tmp_path, 2**20).put(KEY, "run-1", ANSWER)
     again = AnswerStore(tmp_path, 2**20).get(KEY)
     assert again is not None
     assert again.cached is not None
@@ -101,9 +101,9 @@ def test_an_answer_comes_back_whole(tmp_path: Path) -> None:
     assert replace(again, cached=None) == replace(ANSWER, usage=Usage(), attempts=0)
 
 
-def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
+async def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
     """Folders are 0700, files 0600."""
-    AnswerStore(tmp_path / "answers", 2**20).put(KEY, "run-1", ANSWER)
+    await AnswerStore(tmp_path / "answers", 2**20).put(KEY, "run-1", ANSWER)
     modes = {path.is_dir(): path.stat().st_mode & 0o777 for path in (tmp_path / "answers").rglob("*")}
     assert modes == {True: 0o700, False: 0o600}
     assert (tmp_path / "answers").stat().st_mode & 0o777 == 0o700
@@ -115,10 +115,10 @@ def _file(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "other", "folder", "not json"])
-def test_a_damaged_answer_is_none(tmp_path: Path, damage: str) -> None:
+async def test_a_damaged_answer_is_none(tmp_path: Path, damage: str) -> None:
     """A file that is cut, changed, of another request, or no file at all counts as not there, and is replaced."""
     store = AnswerStore(tmp_path, 2**20)
-    store.put(KEY, "run-1", ANSWER)
+    await store.put(KEY, "run-1", ANSWER)
     path = _file(tmp_path)
     content = path.read_bytes()
     key = KEY
@@ -138,25 +138,25 @@ def test_a_damaged_answer_is_none(tmp_path: Path, damage: str) -> None:
         path.write_bytes(b"\xff\x00\n{")
     assert store.get(key) is None
     if damage != "folder":
-        store.put(key, "run-2", ANSWER)
+        await store.put(key, "run-2", ANSWER)
         assert store.get(key) is not None
 
 
-def test_a_disk_that_fails_is_told_once(tmp_path: Path) -> None:
+async def test_a_disk_that_fails_is_told_once(tmp_path: Path) -> None:
     """What can't be stored is told of once, and nothing is raised."""
     (tmp_path / "answers").write_text("a file is in the way")
     store = AnswerStore(tmp_path / "answers", 2**20)
     told: list[str] = []
     store.tell = told.append
     for _ in range(3):
-        store.put(KEY, "run-1", ANSWER)
+        await store.put(KEY, "run-1", ANSWER)
     assert store.get(KEY) is None
     (message,) = told
     assert "answers are no longer stored" in message
     assert str(tmp_path) in message
 
 
-def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the disk is full the unfinished file is removed."""
 
     def full(self: Path, target: Path) -> Path:
@@ -166,7 +166,7 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     store = AnswerStore(tmp_path, 2**20)
     told: list[str] = []
     store.tell = told.append
-    store.put(KEY, "run-1", ANSWER)
+    await store.put(KEY, "run-1", ANSWER)
     assert "no room left" in told[0]
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
@@ -175,13 +175,13 @@ def _keys(count: int) -> list[str]:
     return [request_key(MODEL, ModelRequest(messages=(Message("user", str(number)),))) for number in range(count)]
 
 
-def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
+async def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     """The folder stays within its size; what was looked up lately stays, what was not goes."""
     store = AnswerStore(tmp_path, 100_000)
     large = replace(ANSWER, text="x" * 2000)
     keys = _keys(200)
     for number, key in enumerate(keys):
-        store.put(key, "run-1", large)
+        await store.put(key, "run-1", large)
         path = tmp_path / key[:2] / key
         os.utime(path, (number, number))
         assert store.get(keys[0]) is not None
@@ -192,11 +192,11 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     assert store.get(keys[-1]) is not None
 
 
-def test_what_killed_writers_left_goes(tmp_path: Path) -> None:
+async def test_what_killed_writers_left_goes(tmp_path: Path) -> None:
     """Unfinished files that no process holds are removed."""
-    AnswerStore(tmp_path, 2**20).put(KEY, "run-1", ANSWER)
+    await AnswerStore(tmp_path, 2**20).put(KEY, "run-1", ANSWER)
     left = _file(tmp_path).with_name(f"{UNFINISHED}left")
     left.write_bytes(b"half")
-    AnswerStore(tmp_path, 2**20).put(KEY, "run-1", ANSWER)
+    await AnswerStore(tmp_path, 2**20).put(KEY, "run-1", ANSWER)
     assert not left.exists()
     assert AnswerStore(tmp_path, 2**20).get(KEY) is not None
