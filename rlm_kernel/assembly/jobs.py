@@ -12,6 +12,7 @@ from typing import Any
 from rlm_kernel.assembly.contexts import Context
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.assembly.plain import ask_plainly
+from rlm_kernel.assembly.prompting import known_window, root_profile
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.rlm import RLM
 from rlm_kernel.assembly.sinks import Listeners
@@ -24,7 +25,9 @@ from rlm_kernel.events import TreeSink
 from rlm_kernel.sandbox.given import FORMS, Contexts, One
 
 PLAIN_TOKENS = 100_000
-"""What a plain call takes at most: nearly every model reads so much at once."""
+"""What a plain call takes at most where the model's window is not known: most read so much at once."""
+_OF_THE_WINDOW = 0.75
+"""The rest is for the reply."""
 PROMPT_CHARACTERS = 200_000
 """What a question may have with the answers it names; longer ones belong into the context."""
 
@@ -55,8 +58,8 @@ class OpenJob:
     async def _answer(self, node: Node, answers: Mapping[str, str], on_event: TreeSink | None) -> RunResult[Any]:
         settings, prompt = self._settings[node.id], node.filled(answers)
         if not node.rlm:
-            prompt = "\n\n".join([prompt, *_texts(node, answers)])
-            _check_plain(node, prompt)
+            prompt = "\n\n".join([prompt, *_texts(node, answers, _plain_tokens(settings))])
+            _check_plain(node, prompt, settings)
             return await ask_plainly(prompt, settings, Listeners(on_event=on_event))
         if len(prompt) > PROMPT_CHARACTERS:
             raise ConfigError(
@@ -82,7 +85,7 @@ async def open_job(
     for node, chosen in zip(read.nodes, settings, strict=True):
         try:
             async with Models.open(chosen):
-                _check_contexts(node)
+                _check(node, chosen)
         except (ConfigError, ContextError) as error:
             raise type(error)(f"{read.origin}: {node.place}: {error}") from error
     return OpenJob(read, settings)
@@ -128,21 +131,31 @@ def run_job(
         thread.close(wait=True)
 
 
-def _check_contexts(node: Node) -> None:
-    """Raise a `ContextError` or `ConfigError` for contexts that can't be, as far as that is known before the start."""
+def _check(node: Node, settings: Settings) -> None:
+    """Raise a `ContextError` or `ConfigError` for what can't be, as far as that is known before the start."""
+    if node.answer_schema is not None:
+        raise ConfigError("answer_schema is not there yet")
     if node.rlm:
+        root_profile(settings, settings.model)
         if "" not in node.contexts:
             Contexts(dict.fromkeys(node.contexts, ""))
     else:
-        texts = [_text(source, {}) for source in node.contexts.values() if not isinstance(source, ResultsSource)]
-        _check_plain(node, "\n\n".join([node.prompt, *texts]))
+        known = [source for source in node.contexts.values() if not isinstance(source, ResultsSource)]
+        texts = [_text(source, {}, _plain_tokens(settings)) for source in known]
+        _check_plain(node, "\n\n".join([node.prompt, *texts]), settings)
 
 
-def _check_plain(node: Node, prompt: str) -> None:
-    if (tokens := guess_tokens([prompt])) > PLAIN_TOKENS:
+def _plain_tokens(settings: Settings) -> int:
+    window = settings.model_window or known_window(settings.model)
+    return PLAIN_TOKENS if window is None else int(window * _OF_THE_WINDOW)
+
+
+def _check_plain(node: Node, prompt: str, settings: Settings) -> None:
+    most = _plain_tokens(settings)
+    if (tokens := guess_tokens([prompt])) > most:
         raise ConfigError(
             f"{node.place}: prompt and context have about {tokens:,} tokens, too many for one plain call, which takes "
-            f'{PLAIN_TOKENS:,}: set "rlm_enabled" to true'
+            f'{most:,}: set "rlm_enabled" to true'
         )
 
 
@@ -161,15 +174,18 @@ def _one(source: Source, answers: Mapping[str, str]) -> One:
             return {name: answers[name] for name in nodes}
 
 
-def _texts(node: Node, answers: Mapping[str, str]) -> list[str]:
+def _texts(node: Node, answers: Mapping[str, str], most: int) -> list[str]:
     """Return the contexts as parts of a prompt, each under its name if it has one."""
-    return [f"{name}:\n\n{_text(source, answers)}".removeprefix(":\n\n") for name, source in node.contexts.items()]
+    return [
+        f"{name}:\n\n{_text(source, answers, most)}".removeprefix(":\n\n") for name, source in node.contexts.items()
+    ]
 
 
-def _text(source: Source, answers: Mapping[str, str]) -> str:
+def _text(source: Source, answers: Mapping[str, str], most: int) -> str:
+    """Return what a source holds as text; a file that has more than `most` tokens for certain is not read."""
     match source:
         case FileSource(path):
-            return _file_text(path)
+            return _file_text(path, 8 * most)
         case ValueSource(str(value)):
             return value
         case ValueSource(value):
@@ -178,8 +194,7 @@ def _text(source: Source, answers: Mapping[str, str]) -> str:
             return "\n\n".join(f"{name}:\n\n{answers[name]}" for name in nodes)
 
 
-def _file_text(path: Path) -> str:
-    most = 8 * PLAIN_TOKENS
+def _file_text(path: Path, most: int) -> str:
     if path.is_dir():
         raise ContextUnreadable(f'{path} is a folder, and a plain call takes a text: set "rlm_enabled" to true')
     try:

@@ -257,9 +257,9 @@ def _settings(table: JobTable) -> dict[str, Given]:
                 "is the machine's own, and a job can't set it: use an option or a variable"
             )
     given = {name: _given(name, table, name) for name in table.value}
-    for name in ("model", "sub_model"):
+    for name, inside in (("model", Place.model), ("sub_model", Place.model), ("profile", Place.profile)):
         if name in given and isinstance(value := given[name].value, str):
-            given[name] = Given(table.place.at(name).model(value), given[name].origin)
+            given[name] = Given(inside(table.place.at(name), value), given[name].origin)
     return given
 
 

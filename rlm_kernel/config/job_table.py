@@ -70,6 +70,10 @@ class Place:
         """Return a model's name; a scripted one's file is relative to the job's."""
         return f"{SCRIPTED}{self.path(name.removeprefix(SCRIPTED))}" if name.startswith(SCRIPTED) else name
 
+    def profile(self, name: str) -> str:
+        """Return a profile's name; the path of one is relative to the job."""
+        return str(self.path(name)) if name.endswith(".md") else name
+
     def json(self, value: Any) -> JSON:
         """Return `value`. Raise `ConfigError` for what JSON does not have."""
         match value:

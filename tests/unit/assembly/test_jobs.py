@@ -122,6 +122,12 @@ async def test_a_plain_call_is_a_run_with_a_recording(write: Write, state: Path)
         ({"context": {"value": "word " * PLAIN_TOKENS}}, ConfigError, r"nodes\[1\]: .*too many for one plain call"),
         ({"context": "folder"}, ContextUnreadable, r"nodes\[1\]: .*is a folder, and a plain call takes a text"),
         ({"context": "binary"}, ContextUnreadable, r"nodes\[1\]: .*can't be read as text"),
+        ({"context": {"value": "word " * 2000}, "settings": {"model_window": 2000}}, ConfigError, "which takes 1,500"),
+        (
+            {"rlm_enabled": True, "settings": {"profile": "nobody"}},
+            ConfigError,
+            r"nodes\[1\]: there is no profile 'nob",
+        ),
         ({"context": "long"}, ConfigError, r"nodes\[1\]: .*too long for one plain call"),
         ({"settings": {"max_turns": 0}}, ConfigError, r"nodes\[1\].settings.max_turns must be at least 1"),
         ({"settings": {"uid_first": 5000}}, ConfigError, "is the machine's own"),

@@ -190,6 +190,9 @@ def test_what_lies_outside_has_to_be_allowed(folder: Path) -> None:
     for path in ("../secret.txt", str(folder.parent / "secret.txt"), "link", "/proc/self/environ"):
         with pytest.raises(RlmKernelError, match="lies outside of"):
             read_job(written(folder, {**FIRST, "context": path}))
+    with pytest.raises(RlmKernelError, match=r"nodes\[0\].settings.profile is .* outside of"):
+        read_job({**FIRST, "settings": {"profile": "/etc/secret.md"}})
+    assert settings_of(read_job({**FIRST, "settings": {"profile": "default"}})).profile == "default"
     job = read_job(written(folder, {**FIRST, "context": "../secret.txt"}), root=folder.parent)
     assert job.nodes[0].contexts == {"": FileSource(folder.parent / "secret.txt")}
 
