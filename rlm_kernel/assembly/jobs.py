@@ -22,6 +22,7 @@ from rlm_kernel.config import Settings, trace
 from rlm_kernel.config.job import FileSource, Job, Node, ResultsSource, Source, ValueSource, read_job
 from rlm_kernel.errors import ConfigError, ContextError, ContextUnreadable, NodeFailed, RlmKernelError
 from rlm_kernel.events import TreeSink
+from rlm_kernel.models.model import OnText
 from rlm_kernel.sandbox.given import FORMS, Contexts, One
 
 PLAIN_TOKENS = 100_000
@@ -47,15 +48,19 @@ class OpenJob:
         self.nodes = job.nodes
         self._settings = dict(zip((node.id for node in job.nodes), settings, strict=True))
 
-    async def answer(self, node: Node, before: Sequence[NodeResult], on_event: TreeSink | None = None) -> NodeResult:
+    async def answer(
+        self, node: Node, before: Sequence[NodeResult], on_event: TreeSink | None = None, on_text: OnText | None = None
+    ) -> NodeResult:
         """Run one node, given the results of all nodes before it. Raise `NodeFailed`."""
         answers = {each.node: each.result.answer for each in before}
         try:
-            return NodeResult(node.id, await self._answer(node, answers, on_event))
+            return NodeResult(node.id, await self._answer(node, answers, on_event, on_text))
         except RlmKernelError as error:
             raise NodeFailed(node.id, before, error) from error
 
-    async def _answer(self, node: Node, answers: Mapping[str, str], on_event: TreeSink | None) -> RunResult[Any]:
+    async def _answer(
+        self, node: Node, answers: Mapping[str, str], on_event: TreeSink | None, on_text: OnText | None
+    ) -> RunResult[Any]:
         settings, prompt = self._settings[node.id], node.filled(answers)
         if not node.rlm:
             prompt = "\n\n".join([prompt, *_texts(node, answers, _plain_tokens(settings))])
@@ -66,7 +71,7 @@ class OpenJob:
                 f"{node.place}.prompt has {len(prompt):,} characters with the answers that it names, and at most "
                 f'{PROMPT_CHARACTERS:,} can be: give them as a context, {{"nodes": […]}}'
             )
-        async with aclosing(RLM(settings=settings, on_event=on_event)) as rlm:
+        async with aclosing(RLM(settings=settings, on_event=on_event, on_text=on_text)) as rlm:
             return await rlm.acompletion(prompt, _context(node, answers))
 
 

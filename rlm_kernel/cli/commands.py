@@ -69,6 +69,8 @@ def run(
     """
     output = chosen_output(quiet=quiet, as_json=as_json, verbose=verbose)
     if not sources and is_job_file(question):
+        if skip_binary:
+            raise click.UsageError("--skip-binary is for a --context, not for a job")
         return run_job_file(Path(question), options, output, Path(root) if root else None)
     if root is not None:
         raise click.UsageError("--root is for a job's file alone")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from gc import freeze
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ def run_job_file(path: Path, options: Mapping[str, str | None], output: Output, 
     from rlm_kernel.assembly.jobs import open_job  # noqa: PLC0415 - its imports take too long for `--help`
 
     job = run_cancellable(open_job(path, options=options, root=root))
+    freeze()  # as for a single run
     return _run_as_json(job) if output.as_json else _run(job, output)
 
 
@@ -34,7 +36,7 @@ def _run(job: OpenJob, output: Output) -> int:
             output.say(f"node {len(results) + 1} of {len(job.nodes)}: {node.id}")
         progress = output.progress()
         with progress:
-            results.append(run_cancellable(job.answer(node, tuple(results), progress)))
+            results.append(run_cancellable(job.answer(node, tuple(results), progress, progress.listener)))
         if not output.quiet:
             write_summary(results[-1].result)
         if len(job.nodes) > 1:

@@ -231,5 +231,7 @@ def test_with_a_context_a_files_name_is_a_question(write: Write, tmp_path: Path)
     )
     assert isinstance(run.exception, RlmKernelError)
     assert "nope" in str(run.exception)
+    run = CliRunner().invoke(cli, ["run", "--skip-binary", str(path)])
+    assert "--skip-binary is for a --context" in run.output
     run = CliRunner().invoke(cli, ["run", "--root", "/", "--context", str(path), "what?"])
     assert "--root is for a job's file alone" in run.output
