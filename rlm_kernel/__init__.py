@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rlm_kernel.version import __version__
 
 if TYPE_CHECKING:
-    from rlm_kernel.assembly import RLM, RunResult
+    from rlm_kernel.assembly import RLM, Hooks, RunHandle, RunInThread, RunResult, Session, SessionInThread
     from rlm_kernel.assembly.jobs import NodeResult, arun_job, run_job
     from rlm_kernel.config import Settings
     from rlm_kernel.errors import RlmKernelError
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 __all__ = [
     "RLM",
     "Contexts",
+    "Hooks",
     "Json",
     "JsonLines",
     "NodeResult",
     "RlmKernelError",
+    "RunHandle",
+    "RunInThread",
     "RunResult",
+    "Session",
+    "SessionInThread",
     "Settings",
     "Table",
     "ToolError",
@@ -37,7 +42,12 @@ _HOMES = {
     "Table": "rlm_kernel.sandbox.given",
     "ToolError": "rlm_kernel.tools",
     "RLM": "rlm_kernel.assembly",
+    "Hooks": "rlm_kernel.assembly",
+    "RunHandle": "rlm_kernel.assembly",
+    "RunInThread": "rlm_kernel.assembly",
     "RunResult": "rlm_kernel.assembly",
+    "Session": "rlm_kernel.assembly",
+    "SessionInThread": "rlm_kernel.assembly",
     "Settings": "rlm_kernel.config",
     "RlmKernelError": "rlm_kernel.errors",
     "NodeResult": "rlm_kernel.assembly.jobs",

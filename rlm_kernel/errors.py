@@ -191,6 +191,10 @@ class NoAnswer(RlmKernelError):
     """The run ended without an answer."""
 
 
+class AnswerInvalid(NoAnswer):
+    """The answer does not fit the type or the schema that was asked for, and was no better the second time."""
+
+
 class SessionError(RlmKernelError):
     """A session can't take a question: it is busy with another one, has ended, or has lost its sandbox."""
 

@@ -2,8 +2,9 @@
 
 from rlm_kernel.assembly.contexts import Context
 from rlm_kernel.assembly.dialogue import Session, SessionInThread
-from rlm_kernel.assembly.handle import RunHandle
+from rlm_kernel.assembly.handle import RunHandle, RunInThread
+from rlm_kernel.assembly.hooks import Hooks
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.rlm import RLM
 
-__all__ = ["RLM", "Context", "RunHandle", "RunResult", "Session", "SessionInThread"]
+__all__ = ["RLM", "Context", "Hooks", "RunHandle", "RunInThread", "RunResult", "Session", "SessionInThread"]

@@ -7,9 +7,12 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
+from rlm_kernel.assembly.asked import Asked
 from rlm_kernel.assembly.cells import Cells
 from rlm_kernel.assembly.contexts import Context, store_context, summary
+from rlm_kernel.assembly.hooks import called, heard
 from rlm_kernel.assembly.kept import Kept
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.assembly.place import Place, open_controller
@@ -21,8 +24,8 @@ from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.assembly.sweeping import sweep_once
 from rlm_kernel.assembly.tools import toolbox
 from rlm_kernel.controller import Controller
-from rlm_kernel.errors import BudgetExceeded, EmptyQuestion, SessionError
-from rlm_kernel.recording import RecordingLog, new_run_id
+from rlm_kernel.errors import BudgetExceeded, SessionError
+from rlm_kernel.recording import Following, RecordingLog, new_run_id
 from rlm_kernel.session import Seat
 from rlm_kernel.types import Usage
 
@@ -64,22 +67,22 @@ class OpenRun:
         self._summary = summary(run.context, self._cells.session.ready, run.tools.described())
         self._busy = False
 
-    async def ask(self, question: str, started: float | None = None) -> RunResult[str]:
-        """Return what `question` comes to; its seconds count from `started`, else from now.
+    async def ask(self, asked: Asked, started: float | None = None) -> RunResult[Any]:
+        """Return what a question comes to; its seconds count from `started`, else from now.
 
         Raise what `Controller.answer` raises, `BudgetExceeded`, and `SessionError` where it can't be asked.
         """
         started = time.monotonic() if started is None else started
-        check_question(question)
+        check = asked.check
         before = dict(self.run.models.meter.usage)
         with self._one_at_a_time(), self.run.asking():
             async with self._seat.taken(), self._work.counted():
-                outcome = await self._controller.answer(question, self._summary)
+                outcome = await self._controller.answer(asked.question, self._summary, check)
             self.run.answered(outcome.status, outcome.answer)
         usage = {name: used - before.get(name, Usage()) for name, used in self.run.models.meter.usage.items()}
         return RunResult(
             answer=outcome.answer,
-            value=outcome.answer,
+            value=outcome.answer if check is None else check.value(outcome.answer),
             status=outcome.status,
             run=self.run.id,
             recording=self.recording,
@@ -102,12 +105,6 @@ class OpenRun:
             self._busy = False
 
 
-def check_question(question: str) -> None:
-    """Raise `EmptyQuestion` for one without text."""
-    if not question.strip():
-        raise EmptyQuestion("the question is empty: say what you want to know about the context")
-
-
 @asynccontextmanager
 async def open_run(
     kept: Kept, listeners: Listeners, context: Context, question: str = "", started: float | None = None
@@ -127,7 +124,8 @@ async def open_run(
         slots = await kept.slots(stack)
         run_id = new_run_id()
         with RecordingLog(settings.state_dir, run_id, keep=settings.keep_recording) as log:
-            sink = listeners.behind(log)
+            hooking = Following()
+            sink = listeners.behind(log, *([hooking] if listeners.hooks else []))
             run = Run(run_id, sink, models, stored, started, tools)
             place = Place(
                 root=run_id,
@@ -138,11 +136,12 @@ async def open_run(
                 seat=Seat(kept.seats),
                 models=models,
                 tools=tools,
-                on_text=listeners.on_text,
+                on_text=heard(listeners.hooks, listeners.on_text),
+                stop_first=not question,
             )
             work = WorkTime(settings.run_timeout)
             with run.recorded(question, settings):
-                async with AsyncExitStack() as opened:
+                async with called(listeners.hooks, hooking, run), AsyncExitStack() as opened:
                     async with place.seat.taken(), work.counted():
                         opening = open_controller(place, run, children(place))
                         driven = await opened.enter_async_context(opening)

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any, TypeVar, overload
 
+from rlm_kernel.assembly.asked import Asked
 from rlm_kernel.assembly.asking import OpenRun, open_run
 from rlm_kernel.assembly.contexts import Context
 from rlm_kernel.assembly.kept import Kept
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.assembly.thread import LoopThread, cancel_once
-from rlm_kernel.errors import SessionError
+from rlm_kernel.errors import RlmKernelError, SessionError
+from rlm_kernel.events import AnyEvent
+from rlm_kernel.recording import Following
+
+T = TypeVar("T")
 
 
 class Session:
     """A session over one context: `async with rlm.session(context) as session`. Its questions are one run.
 
-    Ask one question at a time. After an error or a cancel the next one may be asked, unless the sandbox went with it,
-    which that ask then says.
+    Ask one question at a time. After an error or a cancel, which stops a running cell first, the next one may be asked,
+    unless the sandbox went with it, which that ask then says.
     """
 
     def __init__(self, kept: Kept, listeners: Listeners, context: Context) -> None:
         self._kept = kept
-        self._listeners = listeners
+        self._following = Following()
+        self._listeners = replace(listeners, following=self._following)
         self._context = context
         self._leave = asyncio.Event()
         self._opened: asyncio.Future[OpenRun] = asyncio.get_running_loop().create_future()
@@ -53,7 +60,13 @@ class Session:
         if not self._task.cancelled():
             self._task.result()
 
-    async def ask(self, question: str) -> RunResult[str]:
+    @overload
+    async def ask(self, question: str) -> RunResult[str]: ...
+    @overload
+    async def ask(self, question: str, *, answer_type: type[T]) -> RunResult[T]: ...
+    @overload
+    async def ask(self, question: str, *, answer_type: Any) -> RunResult[Any]: ...
+    async def ask(self, question: str, *, answer_type: Any = None) -> RunResult[Any]:
         """Answer `question`, as `RLM.acompletion` does, in the conversation so far; each has all of `max_turns`.
 
         Raise what `RLM.acompletion` raises, and `SessionError` where the session is busy, has ended or lost its
@@ -61,12 +74,25 @@ class Session:
         """
         if self._task is None or self._task.done() or self._leave.is_set():
             raise SessionError("the session has ended: open another one to ask more")
-        return await self._opened.result().ask(question)
+        try:
+            return await self._opened.result().ask(Asked.of(question, answer_type))
+        except RlmKernelError as error:
+            if self._leave.is_set():
+                raise SessionError("the session was closed while the question was being answered") from error
+            raise
+
+    async def events(self) -> AsyncIterator[AnyEvent]:
+        """Yield every recorded event of the session, as `async for event in run` does for a `RunHandle`."""
+        async for record in self._following.records():
+            yield record.event
 
     async def _live(self) -> None:
-        async with open_run(self._kept, self._listeners, self._context) as opened:
-            self._opened.set_result(opened)
-            await self._leave.wait()
+        try:
+            async with open_run(self._kept, self._listeners, self._context) as opened:
+                self._opened.set_result(opened)
+                await self._leave.wait()
+        finally:
+            self._following.end()
 
 
 class SessionInThread:
@@ -76,9 +102,15 @@ class SessionInThread:
         self._session = session
         self._thread = thread
 
-    def ask(self, question: str) -> RunResult[str]:
+    @overload
+    def ask(self, question: str) -> RunResult[str]: ...
+    @overload
+    def ask(self, question: str, *, answer_type: type[T]) -> RunResult[T]: ...
+    @overload
+    def ask(self, question: str, *, answer_type: Any) -> RunResult[Any]: ...
+    def ask(self, question: str, *, answer_type: Any = None) -> RunResult[Any]:
         """Answer `question`, as `Session.ask` does; an interrupt cancels it before it is raised on."""
-        return self._thread.run(self._session.ask(question))
+        return self._thread.run(self._session.ask(question, answer_type=answer_type))
 
 
 class Opening:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Generic, Self, TypeVar
 
 from rlm_kernel.assembly.result import RunResult
-from rlm_kernel.assembly.thread import cancel_once
+from rlm_kernel.assembly.thread import LoopThread, cancel_once
 from rlm_kernel.errors import RunCancelled
 from rlm_kernel.events import AnyEvent, Record
 from rlm_kernel.recording import Following
@@ -74,3 +74,57 @@ class RunHandle(Generic[T]):
         May be called from any thread, and more than once.
         """
         self._loop.call_soon_threadsafe(cancel_once, [self._task])
+
+
+class RunInThread(Generic[T]):
+    """A run for code that is not async: `with rlm.start_in_thread(question, context) as run`.
+
+    `for event in run` yields what `async for` does. The run is cancelled when the block ends first.
+    """
+
+    def __init__(self, start: Callable[[], RunHandle[T]], thread: Callable[[], tuple[LoopThread, bool]]) -> None:
+        """`thread` returns the thread to run in, and whether it is to be closed behind the run."""
+        self._start = start
+        self._find_thread = thread
+        self._thread: LoopThread
+        self._own = False
+        self._run: RunHandle[T]
+
+    def __enter__(self) -> Self:
+        async def start() -> RunHandle[T]:
+            return self._start()
+
+        self._thread, self._own = self._find_thread()
+        try:
+            self._run = self._thread.run(start())
+        except BaseException:  # a Ctrl-C too may not leave the thread
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            self._thread.run(self._run.__aexit__(*exc_info))
+        finally:
+            self._close()
+
+    def __iter__(self) -> Iterator[AnyEvent]:
+        events = aiter(self._run)
+
+        async def next_one() -> AnyEvent | None:
+            return await anext(events, None)
+
+        while (event := self._thread.run(next_one())) is not None:
+            yield event
+
+    def result(self) -> RunResult[T]:
+        """Wait for the run's result, as `RunHandle.result` does."""
+        return self._thread.run(self._run.result())
+
+    def cancel(self) -> None:
+        """Let the run end as cancelled, as `RunHandle.cancel` does; from any thread."""
+        self._run.cancel()
+
+    def _close(self) -> None:
+        if self._own:
+            self._thread.close(wait=False)

@@ -29,6 +29,7 @@ class Place:
 
     `settings`, `store`, `slots`, `sink` and `tools` are the whole run's; `seat`, whose depth is the session's, and
     `models` are the session's own, and `on_text` is what takes its root model's replies as they come.
+    `stop_first` is as for `Cells`.
     """
 
     root: str
@@ -41,6 +42,7 @@ class Place:
     tools: Toolbox
     node: str = ""
     on_text: OnText | None = None
+    stop_first: bool = False
 
     @property
     def run(self) -> str:
@@ -62,7 +64,7 @@ class Place:
         share = self.settings.child_share / max(1, self.seat.sessions_below)
         budget = self.models.chain.budget.child(share, sink=AtNode(self.sink, node))
         models = self.models.session(node, budget, sub_leads=sub_leads)
-        return replace(self, node=node, seat=seat, models=models, on_text=None)
+        return replace(self, node=node, seat=seat, models=models, on_text=None, stop_first=False)
 
 
 @asynccontextmanager
@@ -73,7 +75,7 @@ async def open_controller(place: Place, run: Run, children: Offered) -> AsyncIte
     """
     spec = session_spec(place.settings, run.context, place.models, place.tools, children)
     async with open_session(place.slots, place.store, spec, run) as session:
-        cells = Cells(session, place.seat)
+        cells = Cells(session, place.seat, stop_first=place.stop_first)
         limits = controller_limits(place.settings, may_recurse=place.seat.depth < place.settings.max_depth)
         root = place.models.root
         profile = await asyncio.to_thread(root_profile, place.settings, root.name)

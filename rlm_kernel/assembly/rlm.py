@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
-from rlm_kernel.assembly.asking import check_question, open_run
+from rlm_kernel.assembly.asked import Asked
+from rlm_kernel.assembly.asking import open_run
 from rlm_kernel.assembly.contexts import Context
 from rlm_kernel.assembly.dialogue import Opening, Session
-from rlm_kernel.assembly.handle import RunHandle
+from rlm_kernel.assembly.handle import RunHandle, RunInThread
+from rlm_kernel.assembly.hooks import Hooks
 from rlm_kernel.assembly.kept import Kept
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.sinks import Listeners
@@ -20,13 +22,15 @@ from rlm_kernel.events import TreeSink
 from rlm_kernel.models.model import OnText
 from rlm_kernel.recording import Following
 
+T = TypeVar("T")
+
 
 class RLM:
     """A Recursive Language Model: a root model that works on a context in a sandbox and calls a sub-model on parts.
 
     Models are named `provider:model`, such as "openai:gpt-5". One object may serve many runs, one after another or at
     the same time. `on_event` is given every event after it was recorded, `on_text` the root model's replies as they
-    come.
+    come; `hooks` are called for what happens.
 
     Used as a context manager, `with` for `completion` or `async with` for `acompletion`, it keeps `settings.pool_size`
     sandboxes started ahead, and leaves nothing behind at its end: what still runs then is cancelled.
@@ -41,6 +45,7 @@ class RLM:
         on_event: TreeSink | None = None,
         tools: Iterable[Callable[..., Any]] = (),
         on_text: OnText | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         """`model` and `sub_model` go before those in `settings`; a sub-model not given is the root model. `tools` are
         typed functions that cells may call, and that run here, outside of the sandbox (docs/tools.md).
@@ -54,7 +59,7 @@ class RLM:
         elif sub_model is not None:
             given = replace(given, sub_model=sub_model)
         self.settings = given
-        self._listeners = Listeners(on_event=on_event, on_text=on_text)
+        self._listeners = Listeners(on_event=on_event, on_text=on_text, hooks=hooks)
         self._kept = Kept(given, tools)
         self._thread: LoopThread | None = None
 
@@ -85,7 +90,13 @@ class RLM:
         if thread is not None:
             thread.close(wait=True)
 
-    def completion(self, question: str, context: Context) -> RunResult[str]:
+    @overload
+    def completion(self, question: str, context: Context) -> RunResult[str]: ...
+    @overload
+    def completion(self, question: str, context: Context, *, answer_type: type[T]) -> RunResult[T]: ...
+    @overload
+    def completion(self, question: str, context: Context, *, answer_type: Any) -> RunResult[Any]: ...
+    def completion(self, question: str, context: Context, *, answer_type: Any = None) -> RunResult[Any]:
         """Answer `question` about `context`, as `acompletion` does, from code that is not async.
 
         It may be called inside a running event loop too, which it blocks. An interrupt ends the run cleanly before it
@@ -93,38 +104,66 @@ class RLM:
         """
         thread, own = self._loop_thread()
         try:
-            return thread.run(self.acompletion(question, context))
+            return thread.run(self._answer(Asked.of(question, answer_type), context, self._listeners))
         finally:
             if own:
                 thread.close(wait=False)
 
-    async def acompletion(self, question: str, context: Context) -> RunResult[str]:
+    @overload
+    async def acompletion(self, question: str, context: Context) -> RunResult[str]: ...
+    @overload
+    async def acompletion(self, question: str, context: Context, *, answer_type: type[T]) -> RunResult[T]: ...
+    @overload
+    async def acompletion(self, question: str, context: Context, *, answer_type: Any) -> RunResult[Any]: ...
+    async def acompletion(self, question: str, context: Context, *, answer_type: Any = None) -> RunResult[Any]:
         """Answer `question` about `context`; the sandbox then ends in the background, which `aclose` waits for.
+
+        `answer_type` is a type that Pydantic knows or a JSON schema as a `dict`: the model is told of it, its answer is
+        checked, and the result's `value` is of that type. An answer that does not fit may be mended once.
 
         Raise an `RlmKernelError`: `ConfigError` and `ContextError` before anything was started or recorded. After an
         error or a cancel the recording has ended, and the sandbox too unless a pool was opened with `async with`.
         """
-        return await self._answer(question, context, self._listeners)
+        return await self._answer(Asked.of(question, answer_type), context, self._listeners)
 
-    def start(self, question: str, context: Context) -> RunHandle[str]:
+    @overload
+    def start(self, question: str, context: Context) -> RunHandle[str]: ...
+    @overload
+    def start(self, question: str, context: Context, *, answer_type: type[T]) -> RunHandle[T]: ...
+    @overload
+    def start(self, question: str, context: Context, *, answer_type: Any) -> RunHandle[Any]: ...
+    def start(self, question: str, context: Context, *, answer_type: Any = None) -> RunHandle[Any]:
         """Begin to answer `question` in the running event loop, and return a handle on what goes on.
 
-        Errors are raised by the handle's `result`.
+        Raise `ConfigError` for what can't be asked; other errors are raised by the handle's `result`.
         """
-        following = Following()
-        listeners = replace(self._listeners, following=following)
-        return RunHandle(following, self._answer(question, context, listeners), self._kept.begin)
+        return self._start(Asked.of(question, answer_type), context)
+
+    @overload
+    def start_in_thread(self, question: str, context: Context) -> RunInThread[str]: ...
+    @overload
+    def start_in_thread(self, question: str, context: Context, *, answer_type: type[T]) -> RunInThread[T]: ...
+    @overload
+    def start_in_thread(self, question: str, context: Context, *, answer_type: Any) -> RunInThread[Any]: ...
+    def start_in_thread(self, question: str, context: Context, *, answer_type: Any = None) -> RunInThread[Any]:
+        """Return what answers `question` while a `with` block goes on, for code that is not async."""
+        asked = Asked.of(question, answer_type)
+        return RunInThread(lambda: self._start(asked, context), self._loop_thread)
 
     def session(self, context: Context) -> Opening:
         """Return what opens a session of many questions: `with`, or `async with` in async code."""
         return Opening(lambda: Session(self._kept, self._listeners, context), self._loop_thread)
 
+    def _start(self, asked: Asked, context: Context) -> RunHandle[Any]:
+        following = Following()
+        listeners = replace(self._listeners, following=following)
+        return RunHandle(following, self._answer(asked, context, listeners), self._kept.begin)
+
     def _loop_thread(self) -> tuple[LoopThread, bool]:
         """Return the thread for code that is not async, and whether the caller is to close it."""
         return (LoopThread(self.aclose), True) if self._thread is None else (self._thread, False)
 
-    async def _answer(self, question: str, context: Context, listeners: Listeners) -> RunResult[str]:
+    async def _answer(self, asked: Asked, context: Context, listeners: Listeners) -> RunResult[Any]:
         started = time.monotonic()
-        check_question(question)
-        async with open_run(self._kept, listeners, context, question, started) as run:
-            return await run.ask(question, started)
+        async with open_run(self._kept, listeners, context, asked.question, started) as run:
+            return await run.ask(asked, started)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rlm_kernel.assembly.hooks import Hooks
 from rlm_kernel.events import TreeSink
 from rlm_kernel.models.model import OnText
 from rlm_kernel.recording import Following, RecordingLog, Tee
@@ -13,16 +14,18 @@ from rlm_kernel.recording import Following, RecordingLog, Tee
 class Listeners:
     """What is told of every event once it is recorded: the program's own sink, and readers of the recording.
 
-    `on_text` is given the root model's replies as they come.
+    `on_text` is given the root model's replies as they come. `hooks` are called by the run.
     """
 
     on_event: TreeSink | None = None
     following: Following | None = None
     on_text: OnText | None = None
+    hooks: Hooks | None = None
 
-    def behind(self, log: RecordingLog) -> TreeSink:
-        """Return the sink that records each event and then tells the listeners."""
-        if self.following is not None:
-            self.following.begin(log.path)
-        heard = [sink for sink in (self.following, self.on_event) if sink is not None]
+    def behind(self, log: RecordingLog, *readers: Following) -> TreeSink:
+        """Return the sink that records each event and then tells the listeners, and those that read for the run."""
+        following = [*readers, *([self.following] if self.following is not None else [])]
+        for each in following:
+            each.begin(log.path)
+        heard: list[TreeSink] = [*following, *([self.on_event] if self.on_event is not None else [])]
         return Tee(log, *heard) if heard else log

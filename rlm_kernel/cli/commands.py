@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from gc import freeze
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 import click
 
 from rlm_kernel import __version__
 from rlm_kernel.cli import checks, exits
+from rlm_kernel.cli.answering import answer
+from rlm_kernel.cli.chat import chat
 from rlm_kernel.cli.configuration import config
-from rlm_kernel.cli.contexts import store_sources
 from rlm_kernel.cli.demo import QUESTION, demo_settings, judge, next_steps, write_text
 from rlm_kernel.cli.gc import gc
 from rlm_kernel.cli.jobs import run_job_file
-from rlm_kernel.cli.options import Output, chosen_output, output_options, settings_options
-from rlm_kernel.cli.outcome import write_answer, write_error, write_result_json, write_summary
+from rlm_kernel.cli.options import chosen_output, output_options, settings_options
+from rlm_kernel.cli.outcome import write_error
 from rlm_kernel.cli.running import raise_on_signals
-from rlm_kernel.config import Settings, resolve
+from rlm_kernel.cli.schema import read_schema
+from rlm_kernel.config import resolve
 from rlm_kernel.config.job import is_job_file
 from rlm_kernel.errors import EmptyQuestion
-
-if TYPE_CHECKING:
-    from rlm_kernel.assembly import RunResult
 
 STATUSES = "\b\nExit statuses:\n" + "\n".join(f"  {status:>3}  {text}" for status, text in exits.statuses().items())
 
@@ -50,6 +47,7 @@ def cli() -> None:
 )
 @click.option("--root", metavar="FOLDER", help="Where a job's contexts may lie; the folder of its file if not given.")
 @click.option("--skip-binary", is_flag=True, help="Leave out a folder's files that are not text.")
+@click.option("--answer-schema", metavar="FILE", help="A JSON schema; the answer is JSON that fits it.")
 @output_options
 @settings_options
 def run(
@@ -68,9 +66,10 @@ def run(
     Without --context, a QUESTION that is the path of a .json, .yaml, .yml or .toml file is a job, which is run.
     """
     output = chosen_output(quiet=quiet, as_json=as_json, verbose=verbose)
+    schema = options.pop("answer_schema")
     if not sources and is_job_file(question):
-        if skip_binary:
-            raise click.UsageError("--skip-binary is for a --context, not for a job")
+        if skip_binary or schema is not None:
+            raise click.UsageError("--skip-binary and --answer-schema are for a --context, not for a job")
         return run_job_file(Path(question), options, output, Path(root) if root else None)
     if root is not None:
         raise click.UsageError("--root is for a job's file alone")
@@ -79,44 +78,9 @@ def run(
         raise EmptyQuestion("the question is empty; put it in quotes after the options")
     if not sources and sys.stdin.isatty():
         raise click.UsageError("there is no context: give --context PATH, or pipe it in")
-    result = answer(question, sources or ("-",), settings, output, skip_binary=skip_binary)
+    wanted = None if schema is None else read_schema(Path(schema))
+    result = answer(question, sources or ("-",), settings, output, skip_binary=skip_binary, schema=wanted)
     return exits.PARTIAL if result.status == "partial" else 0
-
-
-def answer(
-    question: str, sources: Sequence[str], settings: Settings, output: Output, *, skip_binary: bool = False
-) -> RunResult[str]:
-    """Store the contexts that `sources` name, run one session with its progress shown, and write the result."""
-    from rlm_kernel.assembly import RLM  # noqa: PLC0415 - its imports take too long for `--help`
-
-    asyncio.run(_check_models(settings))
-    # A collection of all that was imported takes 0.1 s and more, and would come every few hundred sub-calls.
-    freeze()
-    stored = store_sources(sources, settings, skip_binary=skip_binary)
-    progress = output.progress()
-    with RLM(settings=settings, on_event=progress, on_text=progress.listener) as rlm:
-        with progress:
-            result = rlm.completion(question, stored)
-        write(result, output)  # while the container goes
-    return result
-
-
-async def _check_models(settings: Settings) -> None:
-    """Fail for an unknown model or a missing key before a long context is read."""
-    from rlm_kernel.assembly.models import Models  # noqa: PLC0415 - as above
-
-    async with Models.open(settings):
-        pass
-
-
-def write(result: RunResult[str], output: Output) -> None:
-    """Write a run's result as `output` wants it."""
-    if output.as_json:
-        write_result_json(result)
-        return
-    if not output.quiet:
-        write_summary(result)
-    write_answer(result)
 
 
 @cli.command("demo")
@@ -134,6 +98,7 @@ def run_demo(*, quiet: bool, as_json: bool, verbose: bool) -> int:
     return 0 if verdict.right else exits.DEMO_WRONG
 
 
+cli.add_command(chat)
 cli.add_command(checks.audit)
 cli.add_command(checks.doctor)
 cli.add_command(config)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlm_kernel.config import Settings, resolve
 from rlm_kernel.errors import ConfigError
@@ -83,7 +83,7 @@ def expected(text: str) -> str:
     return names.most_common(1)[0][0]
 
 
-def judge(result: RunResult[str], path: Path) -> Verdict:
+def judge(result: RunResult[Any], path: Path) -> Verdict:
     """Check the answer against `expected`, and that the sub-model had a part in it."""
     right = expected(path.read_text(encoding="utf-8"))
     used = result.usage.get(SUB_MODEL)

@@ -59,6 +59,7 @@ BY_ERROR: dict[type[RlmKernelError], int] = {
     errors.SessionError: 44,
     errors.NodeFailed: 49,
     errors.RunCancelled: 45,
+    errors.AnswerInvalid: 48,
 }
 
 OTHERS: dict[int, str] = {

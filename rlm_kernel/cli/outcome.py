@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from rlm_kernel.assembly import RunResult
 
 
-def write_answer(result: RunResult[str]) -> None:
+def write_answer(result: RunResult[Any]) -> None:
     """Write the answer to standard output: cleaned for a terminal, else exactly as it is."""
     answer = clean(result.answer) if sys.stdout.isatty() else result.answer
     _write(answer)
 
 
-def write_result_json(result: RunResult[str]) -> None:
+def write_result_json(result: RunResult[Any]) -> None:
     """Write one JSON object to standard output."""
     _write(json.dumps(as_json(result)))
 
@@ -41,6 +41,7 @@ def as_json(result: RunResult[str]) -> dict[str, Any]:
     """Return a result's fields."""
     return {
         "answer": result.answer,
+        **({} if result.value is result.answer else {"value": result.value}),
         "status": result.status,
         "run": result.run,
         "recording": str(result.recording) if result.recording.exists() else None,
@@ -51,7 +52,7 @@ def as_json(result: RunResult[str]) -> dict[str, Any]:
     }
 
 
-def write_summary(result: RunResult[str]) -> None:
+def write_summary(result: RunResult[Any]) -> None:
     """Write what the run took, and where its recording is, to standard error."""
     total = sum(result.usage.values(), Usage())
     turns = f"{result.turns} turn{'s' if result.turns != 1 else ''}"

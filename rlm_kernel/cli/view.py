@@ -38,6 +38,8 @@ class RunView:
         self.run: str | None = None
         self.max_turns: int | None = None
         self.turn: TurnView | None = None
+        """The turn of the moment, counted from the question that it is for."""
+        self._turns = self._earlier = 0
         self.usage = Usage()
         self.budget: float | None = None
         """The greatest share of a limit that is used, as far as events tell; None without limits of tokens or cost."""
@@ -108,8 +110,13 @@ class RunView:
         self._begin("starting the kernel")
 
     @take.register
+    def _(self, event: ev.QuestionAsked) -> None:
+        self._earlier = self._turns
+
+    @take.register
     def _(self, event: ev.TurnStarted) -> None:
-        self.turn = TurnView(event.turn, self._clock())
+        self._turns = event.turn
+        self.turn = TurnView(event.turn - self._earlier, self._clock())
 
     @take.register
     def _(self, event: ev.ModelRequested) -> None:

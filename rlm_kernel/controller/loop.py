@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rlm_kernel.controller import compaction, prompt
+from rlm_kernel.controller.checked import Checked
 from rlm_kernel.controller.conversation import Conversation
-from rlm_kernel.controller.ports import CellRunner, ContextSummary, ControllerLimits, Outcome
+from rlm_kernel.controller.ports import AnswerCheck, CellRunner, ContextSummary, ControllerLimits, Outcome
 from rlm_kernel.controller.profile import Profile, find_profile
 from rlm_kernel.controller.reply import Cell, Reply, read_reply
 from rlm_kernel.controller.shown import encodable, shown
@@ -61,31 +62,35 @@ class Controller:
         self._talk = Conversation(model, sink, max_reply_tokens=limits.max_reply_tokens)
         self._talk.on_text = on_text
         self._question = ""
+        self._checked = Checked(None, sink, 0)
         self._asks = self._turn = 0
         self._given_up = False
 
-    async def answer(self, question: str, context: ContextSummary) -> Outcome:
+    async def answer(self, question: str, context: ContextSummary, check: AnswerCheck | None = None) -> Outcome:
         """Return the model's answer to `question`, for which it has all of `limits.max_turns`.
 
+        With a `check` the model is told the schema, and once what is wrong with its answer; `AnswerInvalid` is raised
+        for a second answer that does not fit.
         Raise `NoAnswer` if even a last request for the best answer so far gives none, a `ModelError` if the model
         fails, a `SandboxError` if the container is lost. Cancelling leaves nothing behind. The next question can be
         asked after any of these, as far as the cells can be run.
         """
-        self._begin(question, context)
+        self._begin(question, context, check)
         outcome = await self._answer(self._turn)
         self._given_up = False
         self._sink.emit(AnswerGiven(answer=outcome.answer, source=outcome.source, ask=self._asks))
         return outcome
 
-    def _begin(self, question: str, context: ContextSummary) -> None:
+    def _begin(self, question: str, context: ContextSummary, check: AnswerCheck | None) -> None:
         self._asks += 1
-        self._sink.emit(QuestionAsked(ask=self._asks, question=question))
-        self._question = question
+        self._checked = Checked(check, self._sink, self._asks)
+        self._sink.emit(QuestionAsked(ask=self._asks, question=question, schema=check.schema if check else None))
+        self._question = prompt.shaped(question, check.schema) if check else question
         if self._asks == 1 or self._talk.fresh:
             self._context = context
             self._start()
         else:
-            self._talk.say(prompt.next_question(question, given_up=self._given_up))
+            self._talk.say(prompt.next_question(self._question, given_up=self._given_up))
         self._given_up = True
 
     def _start(self) -> None:
@@ -112,8 +117,10 @@ class Controller:
             completion = await self._ask()
             step = await self._act(completion)
             if step.answer:
-                turns = self._turn - before
-                return Outcome(answer=step.answer, status="answered", source=step.source, turns=turns)
+                if (fitting := await self._checked.take(step.answer)) is not None:
+                    turns = self._turn - before
+                    return Outcome(answer=fitting, status="answered", source=step.source, turns=turns)
+                step = _Step(self._checked.feedback, ran=True)
             refusals += step.refused
             empty += step.answer is not None
             idle = 0 if step.ran else idle + 1
@@ -212,7 +219,13 @@ class Controller:
     async def _ask_last(self, before: int, reason: str) -> Outcome:
         """Ask for the best answer so far; a final in any form or, in a reply without cells, the plain text is it."""
         self._sink.emit(Notice(message=f"{reason} The model is asked for its best answer so far."))
-        self._talk.say(prompt.last_request(reason))
+        said = prompt.last_request(reason)
+        while (fitting := await self._checked.take(await self._last_answer(said, before, reason))) is None:
+            said = self._checked.feedback
+        return Outcome(answer=fitting, status="partial", source="last_request", turns=self._turn - before)
+
+    async def _last_answer(self, said: str, before: int, reason: str) -> str:
+        self._talk.say(said)
         completion = await self._ask()
         step = await self._act(completion)
         if step.refused:
@@ -226,7 +239,7 @@ class Controller:
                 f"{self._model.name} gave no answer in {turns} turns: {reason} Try another model, or allow more turns "
                 f"with --max-turns (now {self._limits.max_turns}); the recording shows what it did."
             )
-        return Outcome(answer=answer, status="partial", source="last_request", turns=turns)
+        return answer
 
     def _refused(self, completion: Completion) -> str:
         said = " ".join(completion.text.split())[:500]

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 from rlm_kernel.errors import ConfigError
 from rlm_kernel.events import AnswerSource
 from rlm_kernel.kernel.result import CellResult
+from rlm_kernel.types import JSON
 
 
 class CellRunner(Protocol):
@@ -18,6 +19,17 @@ class CellRunner(Protocol):
 
         After an error or a cancel no more cells can be run; who opened the kernel closes it.
         """
+
+
+class AnswerCheck(Protocol):
+    """What an answer has to be: JSON that fits `schema`."""
+
+    @property
+    def schema(self) -> JSON:
+        """A JSON schema."""
+
+    def fitting(self, answer: str) -> str:
+        """Return `answer` as JSON text. Raise `ValueError`, in words for the model, if it does not fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

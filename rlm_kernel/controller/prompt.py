@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from rlm_kernel.controller.ports import ContextSummary, ControllerLimits
 from rlm_kernel.controller.profile import Profile
 from rlm_kernel.controller.shown import cut, encodable, plain, shown
 from rlm_kernel.kernel.result import CellResult
-from rlm_kernel.types import Message
+from rlm_kernel.types import JSON, Message
 
 _NO_CODE = (
     "Your reply held neither code nor a final answer. To go on, {how}. "
@@ -46,6 +47,14 @@ _LEAST_PREVIEW = 100
 """Characters of several contexts' previews together, and of one so that it still says something."""
 _FILE_NAMES = 40
 _GIVEN_UP = "The work on the question before was stopped; what your cells did up to then is still there."
+_SHAPE = (
+    "The answer has to be one JSON value that fits this JSON schema:\n\n{schema}\n\n"
+    "Build it as a dict, a list or another plain value in a cell and give it with FINAL(value); it is checked."
+)
+_UNFIT = (
+    "That answer was not taken, as it does not fit the JSON schema:\n\n{problem}\n\nGive it once more, mended, with "
+    "FINAL(...). There is no third time."
+)
 _LAST_REQUEST = (
     "{reason} Nothing follows after your next reply. Give the best answer you can from what you have seen so far: "
     "the answer itself as plain text, or FINAL(...). Do not plan further work."
@@ -64,6 +73,16 @@ def opening(profile: Profile, question: str, context: ContextSummary, limits: Co
     )
     user = f"The question:\n\n{encodable(question)}\n\nThe context:\n\n{_described(context)}"
     return [Message("system", f"{system}\n{_offered(context.tools)}".rstrip()), Message("user", user)]
+
+
+def shaped(question: str, schema: JSON) -> str:
+    """Return `question` with what its answer has to be."""
+    return f"{question}\n\n{_SHAPE.format(schema=json.dumps(schema, ensure_ascii=False))}"
+
+
+def unfit(problem: str) -> str:
+    """Return what is said to an answer that does not fit its schema."""
+    return _UNFIT.format(problem=plain(problem))
 
 
 def next_question(question: str, *, given_up: bool) -> str:

@@ -29,7 +29,7 @@ from rlm_kernel.events.cells import (
     InterruptStep,
 )
 from rlm_kernel.events.conversation import HistoryCompacted, ProfileChosen
-from rlm_kernel.events.questions import QuestionAsked, QuestionFailed
+from rlm_kernel.events.questions import AnswerRejected, QuestionAsked, QuestionFailed
 from rlm_kernel.events.record import SCHEMA_VERSION, AnyEvent, EventSink, Record, TreeSink
 from rlm_kernel.events.run import AnswerGiven, AnswerSource, ContextStored, Notice, RunFinished, RunStarted, RunStatus
 from rlm_kernel.events.sandbox import KernelLost, KernelReady, KernelRebuilt, SandboxStarted
@@ -38,6 +38,7 @@ from rlm_kernel.events.tools import ToolFailed, ToolRefused, ToolReplied, ToolRe
 __all__ = [
     "SCHEMA_VERSION",
     "AnswerGiven",
+    "AnswerRejected",
     "AnswerSource",
     "AnyEvent",
     "BudgetSpent",

@@ -27,7 +27,7 @@ from rlm_kernel.events.cells import (
     ContextChunked,
 )
 from rlm_kernel.events.conversation import HistoryCompacted, ProfileChosen
-from rlm_kernel.events.questions import QuestionAsked, QuestionFailed
+from rlm_kernel.events.questions import AnswerRejected, QuestionAsked, QuestionFailed
 from rlm_kernel.events.run import AnswerGiven, ContextStored, Notice, RunFinished, RunStarted
 from rlm_kernel.events.sandbox import KernelLost, KernelReady, KernelRebuilt, SandboxStarted
 from rlm_kernel.events.tools import ToolFailed, ToolRefused, ToolReplied, ToolRequested
@@ -43,6 +43,7 @@ AnyEvent = (
     | KernelLost
     | KernelRebuilt
     | QuestionAsked
+    | AnswerRejected
     | QuestionFailed
     | TurnStarted
     | ProfileChosen

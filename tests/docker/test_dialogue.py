@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from rlm_kernel import RLM, Settings
-from rlm_kernel.errors import NoAnswer, RunCancelled, SessionError
+from rlm_kernel.errors import AnswerInvalid, NoAnswer, RunCancelled, SessionError
 from rlm_kernel.events import (
     AnswerGiven,
+    AnswerRejected,
     CellStarted,
     KernelReady,
     ModelRequested,
@@ -114,3 +116,37 @@ async def test_a_handle_is_followed_and_cancelled(settings: Settings, tmp_path: 
     assert early == late == recorded(settings.state_dir)
     assert isinstance(early[-1], RunFinished)
     assert early[-1].status == "cancelled"
+
+
+class Count(BaseModel):
+    """A type for answers."""
+
+    letter: str
+    times: int
+
+
+async def test_a_structured_answer(settings: Settings, tmp_path: Path) -> None:
+    """A dict from a cell becomes an object of the type, once what was wrong is mended, in a session too."""
+    turns = (
+        cell("FINAL({'letter': 'a'})"),
+        cell("FINAL({'letter': 'a', 'times': context.count('a')})"),
+        cell("FINAL([1, 2])"),
+    )
+    async with RLM(script(tmp_path, *turns), settings=settings) as rlm, rlm.session("banana") as session:
+        result = await session.ask("How many?", answer_type=Count)
+        assert (result.value, result.answer) == (Count(letter="a", times=3), '{"letter": "a", "times": 3}')
+        schema = {"type": "array", "items": {"type": "integer"}}
+        assert (await session.ask("Which?", answer_type=schema)).value == [1, 2]
+    events = Events(recorded(settings.state_dir))
+    assert [rejected.problem for rejected in events.of(AnswerRejected)] == ["times: Field required"]
+    assert [asked.schema is not None for asked in events.of(QuestionAsked)] == [True, True]
+
+
+def test_an_answer_that_does_not_fit(settings: Settings, tmp_path: Path) -> None:
+    """It ends the run as failed, with an error of its own, and the recording is there."""
+    rlm = RLM(script(tmp_path, "FINAL(none)", "FINAL(none)"), settings=settings)
+    with rlm, pytest.raises(AnswerInvalid, match="not JSON"):
+        rlm.completion("How many?", "banana", answer_type=Count)
+    last = recorded(settings.state_dir)[-1]
+    assert isinstance(last, RunFinished)
+    assert (last.status, last.error) == ("failed", "AnswerInvalid")

@@ -14,6 +14,10 @@ SAYS = {
     "ask_a_value.py": "Lima",
     "ask_several.py": "Oslo: the report says 12, the orders 11",
     "call_a_tool.py": "Lima has 9 degrees",
+    "chat.py": "9 sections\nDefinitions",
+    "hooks.py": "context is a str of 6\nsub-call s1 took",
+    "structured_answer.py": "Apache License 2.0 9",
+    "watch_a_run.py": "3 words\nthe last one is three\nthe run was cancelled",
     "when_it_fails.py": "ScriptExhausted: the script",
 }
 

@@ -101,6 +101,27 @@ def test_models_are_checked_before_a_long_context_is_read(command: RunCommand) -
     assert command("run", "--context", "/no/such/file", "why?").status == 5
 
 
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        (None, "can't be read: No such file"),
+        ("{", "is not JSON"),
+        ("[1]", "is no JSON object"),
+        ('{"type": "objekt"}', "is no JSON schema: $.type"),
+        ('{"$ref": "http://127.0.0.1:9/x"}', "refers to 'http://127.0.0.1:9/x', which it does not hold"),
+    ],
+)
+def test_a_bad_schema_is_told_first(
+    command: RunCommand, script: str, tmp_path: Path, schema: str | None, message: str
+) -> None:
+    """A wrong schema is told before the context is looked for, and nothing is fetched for it."""
+    file = tmp_path / "schema.json"
+    if schema is not None:
+        file.write_text(schema)
+    ended = command("run", "--model", script, "--context", "/no/such/file", "--answer-schema", str(file), "why?")
+    assert (ended.status, message in ended.err) == (2, True)
+
+
 def test_an_unknown_variable_stops_everything(command: RunCommand, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """A typing mistake in the environment is a usage error."""
     monkeypatch.setenv("RLM_KERNEL_MODLE", "x")

@@ -1,0 +1,171 @@
+"""Answers of a type that the caller asked for: what the model is told of it, and the check of what it gives."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any, Generic, NoReturn, TypeVar, cast
+
+import jsonschema
+from jsonschema.validators import extend, validator_for
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012, specification_with
+
+from rlm_kernel.errors import ConfigError
+from rlm_kernel.types import JSON
+
+T = TypeVar("T")
+
+LONGEST = 2**20
+"""Characters of the longest answer that is checked."""
+MOST_PROBLEMS, PROBLEM_CHARACTERS = 10, 300
+"""How many problems the model is told of one answer, and how much of each."""
+_FENCED = re.compile(r"\s*```[ \t]*(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*", re.DOTALL | re.IGNORECASE)
+
+
+class TypedAnswer(Generic[T]):
+    """A Python type that Pydantic knows: a model, a dataclass, a `TypedDict`, `list[int]`, and so on."""
+
+    def __init__(self, kind: type[T]) -> None:
+        """Raise `ConfigError` for a type that has no JSON schema."""
+        try:
+            self._adapter = TypeAdapter(kind)
+            self.schema: JSON = self._adapter.json_schema()
+        except (PydanticSchemaGenerationError, PydanticUserError) as error:
+            raise ConfigError(f"{kind!r} can't be an answer's type: {str(error).splitlines()[0]}") from None
+
+    def fitting(self, answer: str) -> str:
+        """Return `answer` as JSON text. Raise `ValueError`, in words for the model, if it does not fit."""
+        text = unfenced(answer)
+        try:
+            _parsed(text)
+        except ValueError:
+            bare = json.dumps(text)  # a text, a date or one word of a choice may stand there without its quotes
+            if self._fits(bare):
+                return bare
+            raise
+        if not self._fits(text) and self._fits(json.dumps(text)):
+            return json.dumps(text)
+        self.value(text)
+        return text
+
+    def value(self, answer: str) -> T:
+        """Return what `answer`, as `fitting` gave it, stands for."""
+        try:
+            return self._adapter.validate_json(answer)
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_context=False, include_input=False)
+            _refuse((".".join(map(str, problem["loc"])), problem["msg"]) for problem in problems)
+
+    def _fits(self, text: str) -> bool:
+        try:
+            self.value(text)
+        except ValueError:
+            return False
+        return True
+
+
+class SchemaAnswer:
+    """A JSON schema of any draft; its values are JSON. Nothing outside of it is ever fetched."""
+
+    def __init__(self, schema: Mapping[str, JSON]) -> None:
+        """Raise `ConfigError` for what is no JSON schema, or refers to what it does not hold."""
+        self.schema: dict[str, JSON] = dict(schema)
+        checker = validator_for(schema, default=jsonschema.Draft202012Validator)
+        try:
+            checker.check_schema(self.schema)
+            _check_references(self.schema)
+        except jsonschema.SchemaError as error:
+            raise ConfigError(f"the answer's schema is no JSON schema: {error.json_path}: {error.message}") from None
+        except Unresolvable as error:
+            raise ConfigError(f"the answer's schema refers to {error.ref!r}, which it does not hold") from None
+        registry: Registry[Any] = Registry()
+        checker = extend(checker, {"uniqueItems": _unique})  # type: ignore[no-untyped-call]
+        self._validator = checker(self.schema, registry=registry, format_checker=checker.FORMAT_CHECKER)
+
+    def fitting(self, answer: str) -> str:
+        """Return `answer` as JSON text. Raise `ValueError`, in words for the model, if it does not fit."""
+        text = unfenced(answer)
+        self.value(text)
+        return text
+
+    def value(self, answer: str) -> JSON:
+        """Return what `answer`, as `fitting` gave it, stands for."""
+        value = _parsed(answer)
+        try:
+            problems = [(error.json_path, error.message) for error in self._validator.iter_errors(value)]
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        if problems:
+            _refuse(problems)
+        return value
+
+
+def unfenced(answer: str) -> str:
+    """Return `answer` without the fence that may stand around all of it."""
+    match = _FENCED.fullmatch(answer)
+    return (match[1] if match else answer).strip()
+
+
+def _parsed(text: str) -> JSON:
+    if len(text) > LONGEST:
+        raise ValueError(f"it has {len(text):,} characters, and {LONGEST:,} are the most that are taken")
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is no number in JSON")
+
+    try:
+        return cast(JSON, json.loads(text, parse_constant=refuse))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _refuse(problems: Iterable[tuple[str, str]]) -> NoReturn:
+    said = [f"{where or '$'}: {what}"[:PROBLEM_CHARACTERS] for where, what in problems]
+    more = [f"and {len(said) - MOST_PROBLEMS} more"] if len(said) > MOST_PROBLEMS else []
+    raise ValueError("\n".join([*said[:MOST_PROBLEMS], *more]))
+
+
+def _unique(validator: object, wanted: object, items: object, schema: object) -> Iterator[jsonschema.ValidationError]:
+    """Check `uniqueItems` in one pass; the library's own takes quadratic time, which an answer could make hours."""
+    if wanted and isinstance(items, list) and len({_canonical(item) for item in items}) < len(items):
+        yield jsonschema.ValidationError("its items are not unique")
+
+
+def _canonical(value: JSON) -> Hashable:
+    """Return what values share that are equal in JSON, where 1 and 1.0 are, and 1 and true are not."""
+    match value:
+        case bool():
+            return "bool", value
+        case list():
+            return "list", *map(_canonical, value)
+        case dict():
+            return frozenset((key, _canonical(part)) for key, part in value.items())
+        case _:
+            return value
+
+
+def _check_references(schema: dict[str, JSON]) -> None:
+    resource = specification_with(str(schema.get("$schema", "")), default=DRAFT202012).create_resource(schema)
+    registry: Registry[Any] = Registry().with_resource("", resource)
+    resolver = registry.resolver_with_root(resource)
+    for reference in _references(schema):
+        resolver.lookup(reference)
+
+
+def _references(schema: JSON) -> Iterator[str]:
+    match schema:
+        case dict():
+            for key, value in schema.items():
+                if key in ("$ref", "$dynamicRef") and isinstance(value, str):
+                    yield value
+                else:
+                    yield from _references(value)
+        case list():
+            for value in schema:
+                yield from _references(value)
