@@ -68,8 +68,9 @@ def run(
     output = chosen_output(quiet=quiet, as_json=as_json, verbose=verbose)
     schema = options.pop("answer_schema")
     if not sources and is_job_file(question):
-        if skip_binary or schema is not None:
-            raise click.UsageError("--skip-binary and --answer-schema are for a --context, not for a job")
+        for option, given in (("--skip-binary", skip_binary), ("--answer-schema", schema is not None)):
+            if given:
+                raise click.UsageError(f"{option} is for a --context, not for a job")
         return run_job_file(Path(question), options, output, Path(root) if root else None)
     if root is not None:
         raise click.UsageError("--root is for a job's file alone")
