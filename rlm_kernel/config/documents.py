@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rlm_kernel.config.yaml import MOST_NESTING, read_yaml
 from rlm_kernel.errors import ConfigError
 
+MOST_NESTING = 50
 MOST_BYTES = 2**20
 MOST_YAML_BYTES = 2**18
 """YAML takes the longest to read: some seconds for so much."""
@@ -36,7 +36,7 @@ class Document:
 def read_document(path: Path, form: str | None = None) -> Document:
     """Read the file at `path`, whose suffix, or `form`, says what it is. Raise `ConfigError`."""
     read = FORMS[form or path.suffix.lower()]
-    most = MOST_YAML_BYTES if read is read_yaml else MOST_BYTES
+    most = MOST_YAML_BYTES if read is _read_yaml else MOST_BYTES
     try:
         with path.open("rb") as file:
             data = file.read(most + 1)
@@ -71,6 +71,12 @@ def _items(value: Any) -> list[Any]:
     return [*value.values()] if isinstance(value, dict) else value
 
 
+def _read_yaml(text: str) -> Any:
+    from rlm_kernel.config.yaml import read_yaml  # noqa: PLC0415 - it takes long to load, and few need it
+
+    return read_yaml(text)
+
+
 def _read_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
 
@@ -91,6 +97,6 @@ def _no_number(word: str) -> NoReturn:
 FORMS: dict[str, Callable[[str], Any]] = {
     ".json": _read_json,
     ".toml": tomllib.loads,
-    ".yaml": read_yaml,
-    ".yml": read_yaml,
+    ".yaml": _read_yaml,
+    ".yml": _read_yaml,
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-MOST_NESTING = 50
+from rlm_kernel.config.documents import MOST_NESTING
 
 _CORE = (
     ("null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
