@@ -12,13 +12,27 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from benchmarks import budget, cell, cold_start, context, idle, interrupts, memory, pool, runtimes, subcalls, transports
+from benchmarks import (
+    budget,
+    cell,
+    cold_start,
+    context,
+    idle,
+    interrupts,
+    memory,
+    pool,
+    recursion,
+    runtimes,
+    subcalls,
+    transports,
+)
 from benchmarks.harness import Row, show
 from benchmarks.stage import Stage, open_stage
 
 BENCHMARKS: dict[str, Callable[[Stage], Awaitable[list[Row]]]] = {
     "cold_start": cold_start.rows,
     "pool": pool.rows,
+    "recursion": recursion.rows,
     "cell": cell.rows,
     "llm_query": subcalls.one_rows,
     "batch": subcalls.batch_rows,

@@ -49,6 +49,9 @@ _DECODER: msgspec.json.Decoder[SubcallMessage] = msgspec.json.Decoder(SubcallMes
 def read_message(payload: bytes) -> SubcallMessage:
     """Return a sub-call's message. Raise `GuestProtocolError` for anything else."""
     try:
-        return _DECODER.decode(payload)
+        message = _DECODER.decode(payload)
+        if isinstance(message, RlmMessage) and message.context is not msgspec.UNSET:
+            bytes(message.context).decode()  # the decoder looks at the syntax of what it leaves as it is, and no more
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise GuestProtocolError(f"the container sent a malformed sub-call: {error}") from None
+    return message

@@ -74,11 +74,13 @@ async def test_calls_run_at_the_same_time() -> None:
     assert slow.cancelled
 
 
-async def test_no_cell_no_call() -> None:
-    """A sub-call that arrives while no cell runs is refused, recorded, and reaches no model."""
+@pytest.mark.parametrize("kind", ["llm", "rlm"])
+async def test_no_cell_no_call(kind: str) -> None:
+    """A sub-call that arrives while no cell runs is refused, recorded, and reaches neither model nor session."""
     model, events = FakeModel(["never"]), Events()
-    async with guest_and_endpoint() as (guest, endpoint), Bridge(endpoint, Offer({None: model}), events, parallel=50):
-        await ask(guest, 1)
+    offer = Offer({None: model}, {None: model})
+    async with guest_and_endpoint() as (guest, endpoint), Bridge(endpoint, offer, events, parallel=50):
+        await ask(guest, 1, kind=kind)
         reply = await guest.next(Channel.SUBCALL)
         assert reply["error"]["code"] == "refused"
     assert model.requests == []
@@ -168,6 +170,9 @@ async def test_a_sub_call_ends_with_its_cell() -> None:
         b'{"kind": "rlm", "id": 1, "prompt": "p", "budget": 1e9}',
         b'{"kind": "rlm", "id": 1, "prompt": "p", "node": "s1"}',
         b'{"kind": "rlm", "id": 1, "prompt": "p", "context": [1,}',
+        b'{"kind": "rlm", "id": 1, "prompt": "p", "context": "\xff"}',
+        b'{"kind": "rlm", "id": 1, "prompt": "p", "context": ["\xff"]}',
+        b'{"kind": "rlm", "id": 1, "prompt": "p", "context": "\\ud800"}',
         b'{"kind": "llm", "id": 1, "prompt": "p", "context": ""}',
         b'{"kind": "llm", "id": "1", "prompt": "p"}',
         b'{"kind": "llm", "id": -1, "prompt": "p"}',
