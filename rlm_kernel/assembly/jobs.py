@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlm_kernel.assembly.asked import Asked
 from rlm_kernel.assembly.contexts import Context
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.assembly.plain import ask_plainly
@@ -52,15 +53,16 @@ class OpenJob:
         self, node: Node, before: Sequence[NodeResult], on_event: TreeSink | None = None, on_text: OnText | None = None
     ) -> NodeResult:
         """Run one node, given the results of all nodes before it. Raise `NodeFailed`."""
-        answers = {each.node: each.result.answer for each in before}
+        results = {each.node: each.result for each in before}
         try:
-            return NodeResult(node.id, await self._answer(node, answers, on_event, on_text))
+            return NodeResult(node.id, await self._answer(node, results, on_event, on_text))
         except RlmKernelError as error:
             raise NodeFailed(node.id, before, error) from error
 
     async def _answer(
-        self, node: Node, answers: Mapping[str, str], on_event: TreeSink | None, on_text: OnText | None
+        self, node: Node, results: Mapping[str, RunResult[Any]], on_event: TreeSink | None, on_text: OnText | None
     ) -> RunResult[Any]:
+        answers = {name: result.answer for name, result in results.items()}
         settings, prompt = self._settings[node.id], node.filled(answers)
         if not node.rlm:
             prompt = "\n\n".join([prompt, *_texts(node, answers, _plain_tokens(settings))])
@@ -72,7 +74,7 @@ class OpenJob:
                 f'{PROMPT_CHARACTERS:,} can be: give them as a context, {{"nodes": […]}}'
             )
         async with aclosing(RLM(settings=settings, on_event=on_event, on_text=on_text)) as rlm:
-            return await rlm.acompletion(prompt, _context(node, answers))
+            return await rlm.acompletion(prompt, _context(node, results), answer_type=node.answer_schema)
 
 
 async def open_job(
@@ -138,9 +140,8 @@ def run_job(
 
 def _check(node: Node, settings: Settings) -> None:
     """Raise a `ContextError` or `ConfigError` for what can't be, as far as that is known before the start."""
-    if node.answer_schema is not None:
-        raise ConfigError("answer_schema is not there yet")
     if node.rlm:
+        Asked.of(node.prompt, node.answer_schema)
         root_profile(settings, settings.model)
         if "" not in node.contexts:
             Contexts(dict.fromkeys(node.contexts, ""))
@@ -164,19 +165,19 @@ def _check_plain(node: Node, prompt: str, settings: Settings) -> None:
         )
 
 
-def _context(node: Node, answers: Mapping[str, str]) -> Context:
-    given = {name: _one(source, answers) for name, source in node.contexts.items()}
+def _context(node: Node, results: Mapping[str, RunResult[Any]]) -> Context:
+    given = {name: _one(source, results) for name, source in node.contexts.items()}
     return given[""] if "" in given else Contexts(given)
 
 
-def _one(source: Source, answers: Mapping[str, str]) -> One:
+def _one(source: Source, results: Mapping[str, RunResult[Any]]) -> One:
     match source:
         case FileSource(path, form):
             return FORMS[form](path) if form else path
         case ValueSource(value):
             return value
         case ResultsSource(nodes):
-            return {name: answers[name] for name in nodes}
+            return {name: results[name].value for name in nodes}
 
 
 def _texts(node: Node, answers: Mapping[str, str], most: int) -> list[str]:

@@ -128,6 +128,7 @@ async def test_a_plain_call_is_a_run_with_a_recording(write: Write, state: Path)
             ConfigError,
             r"nodes\[1\]: there is no profile 'nob",
         ),
+        ({"rlm_enabled": True, "answer_schema": {"type": "nothing"}}, ConfigError, r"nodes\[1\]: .*schema"),
         ({"context": "long"}, ConfigError, r"nodes\[1\]: .*too long for one plain call"),
         ({"settings": {"max_turns": 0}}, ConfigError, r"nodes\[1\].settings.max_turns must be at least 1"),
         ({"settings": {"uid_first": 5000}}, ConfigError, "is the machine's own"),
