@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rlm_kernel.assembly.asked import Asked
+from rlm_kernel.assembly.budgets import open_budget, remember
 from rlm_kernel.assembly.cells import Cells
 from rlm_kernel.assembly.contexts import Context, store_context, summary
 from rlm_kernel.assembly.hooks import called, heard
@@ -23,47 +25,23 @@ from rlm_kernel.assembly.run import Run
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.assembly.sweeping import sweep_once
 from rlm_kernel.assembly.tools import toolbox
+from rlm_kernel.budget import Budget
 from rlm_kernel.controller import Controller
-from rlm_kernel.errors import BudgetExceeded, SessionError
+from rlm_kernel.errors import SessionError
 from rlm_kernel.recording import Following, RecordingLog, new_run_id
 from rlm_kernel.session import Seat
 from rlm_kernel.types import Usage
 
 
-class WorkTime:
-    """Limits the time that a run works, to `limit` seconds; the time between its questions does not count."""
-
-    def __init__(self, limit: float | None) -> None:
-        self._limit = limit
-        self._worked = 0.0
-
-    @asynccontextmanager
-    async def counted(self) -> AsyncIterator[None]:
-        """Count the block's time. Raise `BudgetExceeded` in it when the limit is reached."""
-        begun = time.monotonic()
-        deadline = asyncio.timeout(None if self._limit is None else max(0.0, self._limit - self._worked))
-        try:
-            async with deadline:
-                yield
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise
-            raise BudgetExceeded(
-                f"the run took longer than its {self._limit:g} s: allow more with --run-timeout"
-            ) from error
-        finally:
-            self._worked += time.monotonic() - begun
-
-
 class OpenRun:
     """A run whose session is live, and takes questions one after another."""
 
-    def __init__(self, run: Run, driven: tuple[Controller, Cells], seat: Seat, work: WorkTime, recording: Path) -> None:
+    def __init__(self, run: Run, driven: tuple[Controller, Cells], seat: Seat, budget: Budget, recording: Path) -> None:
         self.run = run
         self.recording = recording
         self._controller, self._cells = driven
         self._seat = seat
-        self._work = work
+        self.budget = budget
         self._summary = summary(run.context, self._cells.session.ready, run.tools.described())
         self._busy = False
 
@@ -76,9 +54,9 @@ class OpenRun:
         check = asked.check
         before = dict(self.run.models.meter.usage)
         with self._one_at_a_time(), self.run.asking():
-            async with self._seat.taken(), self._work.counted():
+            async with self._seat.taken(), self.budget.working():
                 outcome = await self._controller.answer(asked.question, self._summary, check)
-            self.run.answered(outcome.status, outcome.answer)
+            self.run.answered(outcome.status, outcome.answer, outcome.reason)
         usage = {name: used - before.get(name, Usage()) for name, used in self.run.models.meter.usage.items()}
         return RunResult(
             answer=outcome.answer,
@@ -89,6 +67,7 @@ class OpenRun:
             usage={name: used for name, used in usage.items() if used != Usage()},
             seconds=time.monotonic() - started,
             turns=outcome.turns,
+            reason=outcome.reason,
         )
 
     @contextmanager
@@ -139,12 +118,14 @@ async def open_run(
                 on_text=heard(listeners.hooks, listeners.on_text),
                 stop_first=not question,
             )
-            work = WorkTime(settings.run_timeout)
             with run.recorded(question, settings):
+                budget = open_budget(settings, models.prices, run)
+                place = replace(place, models=models.under(budget))
                 async with called(listeners.hooks, hooking, run), AsyncExitStack() as opened:
-                    async with place.seat.taken(), work.counted():
+                    async with place.seat.taken(), budget.working():
                         opening = open_controller(place, run, children(place))
                         driven = await opened.enter_async_context(opening)
                     sweep_once(settings)
-                    yield OpenRun(run, driven, place.seat, work, log.folder)
+                    yield OpenRun(run, driven, place.seat, budget, log.folder)
+        remember(settings, models.meter.usage)
         kept.end(stack.pop_all())

@@ -134,6 +134,11 @@ class Models:
         return self.chain.meter
 
     @property
+    def budget(self) -> Budget:
+        """What the session's calls may use."""
+        return self.chain.budget
+
+    @property
     def prices(self) -> dict[str, Prices | None]:
         """What the models' tokens cost, by their names; None where that is unknown."""
         return {each.opened.model.name: prices_of(each.opened.tariff, each.name) for each in self.clients}

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.bridge import Models as Offered
+from rlm_kernel.budget import Budget
 from rlm_kernel.config import Settings
 from rlm_kernel.controller import ControllerLimits
 from rlm_kernel.sandbox.docker import DockerRuntime
@@ -44,13 +45,13 @@ def session_spec(settings: Settings, context: Stored, models: Models, tools: Too
         max_reply_tokens=settings.max_reply_tokens,
         rebuild=settings.rebuild,
         children=children,
-        budget=models.chain.budget,
+        budget=models.budget,
         chunk_strategy=settings.default_chunk_strategy,
         tools=tools,
     )
 
 
-def controller_limits(settings: Settings, *, may_recurse: bool) -> ControllerLimits:
+def controller_limits(settings: Settings, budget: Budget, *, may_recurse: bool) -> ControllerLimits:
     """Return how far the root model may go with one question."""
     return ControllerLimits(
         max_turns=settings.max_turns,
@@ -58,6 +59,7 @@ def controller_limits(settings: Settings, *, may_recurse: bool) -> ControllerLim
         max_reply_tokens=settings.max_reply_tokens,
         cell_seconds=settings.cell_timeout,
         may_recurse=may_recurse,
+        budget=budget,
     )
 
 

@@ -76,7 +76,9 @@ async def open_controller(place: Place, run: Run, children: Offered) -> AsyncIte
     spec = session_spec(place.settings, run.context, place.models, place.tools, children)
     async with open_session(place.slots, place.store, spec, run) as session:
         cells = Cells(session, place.seat, stop_first=place.stop_first)
-        limits = controller_limits(place.settings, may_recurse=place.seat.depth < place.settings.max_depth)
+        limits = controller_limits(
+            place.settings, place.models.budget, may_recurse=place.seat.depth < place.settings.max_depth
+        )
         root = place.models.root
         profile = await asyncio.to_thread(root_profile, place.settings, root.name)
         yield Controller(root, cells, run, limits, profile, listener(place.settings, place.on_text)), cells

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from rlm_kernel.assembly.asking import WorkTime
 from rlm_kernel.assembly.budgets import open_budget
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.assembly.result import RunResult
@@ -41,10 +40,11 @@ async def ask_plainly(prompt: str, settings: Settings, listeners: Listeners) -> 
         with RecordingLog(settings.state_dir, run_id, keep=settings.keep_recording) as log:
             run = Run(run_id, listeners.behind(log), models, StoredContexts(()), started, Toolbox())
             with run.recorded(prompt, settings), run.asking():
-                root = models.under(open_budget(settings, models.prices, run)).root
+                budget = open_budget(settings, models.prices, run)
+                root = models.under(budget).root
                 run.emit(QuestionAsked(ask=1, question=prompt))
                 run.emit(TurnStarted(turn=1))
-                async with WorkTime(settings.run_timeout).counted():
+                async with budget.working():
                     answer = (await _complete(root, prompt, settings.max_reply_tokens, run)).text.strip()
                 if not answer:
                     raise NoAnswer(f"{root.name} gave an empty reply")

@@ -22,7 +22,7 @@ _POINTER = (
     "The task is the context itself: `context` holds both what is asked and the text that it is asked about. "
     "Find out what is asked, often at its beginning or its end, and answer that."
 )
-_PARTIAL = "a session gave its best answer so far, as it had no turns left"
+_PARTIAL = "a session gave its best answer so far: {reason}"
 
 
 def children(place: Place) -> Offered:
@@ -75,13 +75,13 @@ class ChildSession:
                 outcome = await controller.answer(
                     question, summary(stored, cells.session.ready, place.tools.described())
                 )
-            run.answered(outcome.status, outcome.answer)
+            run.answered(outcome.status, outcome.answer, outcome.reason)
         return Completion(
             text=outcome.answer,
             finish_reason="stop",
             usage=Usage(),
             served_by=self.name,
-            note=_PARTIAL if outcome.status == "partial" else "",
+            note=_PARTIAL.format(reason=outcome.reason) if outcome.status == "partial" else "",
         )
 
 

@@ -17,8 +17,8 @@ class RunResult(Generic[T_co]):
     """A question's outcome.
 
     `answer` is the answer's text, `value` what that text stands for: the text itself, or an object of the
-    `answer_type` that was asked for. `status` is "partial" where the answer is the best one so far, as the turns ran
-    out. `recording` is the run's folder, gone if it was not to be kept; `usage` (per model name),
+    `answer_type` that was asked for. `status` is "partial" where the answer is the best one so far, and `reason` says
+    which limit was reached. `recording` is the run's folder, gone if it was not to be kept; `usage` (per model name),
     `seconds` and `turns` are those of this question.
     """
 
@@ -30,6 +30,7 @@ class RunResult(Generic[T_co]):
     usage: dict[str, Usage]
     seconds: float
     turns: int
+    reason: str | None = None
 
     @property
     def cost_usd(self) -> float | None:

@@ -32,7 +32,7 @@ from rlm_kernel.version import __version__
 class Run:
     """One run from its first event to its last, and the sink of those between; it counts questions and turns.
 
-    `status`, `answer` and `error` are those of its last question.
+    `status`, `answer`, `reason` and `error` are those of its last question.
     """
 
     id: str
@@ -45,6 +45,7 @@ class Run:
     turns: int = 0
     status: RunStatus = "answered"
     answer: str | None = None
+    reason: str | None = None
     error: BaseException | None = None
     parent: str | None = None
     depth: int = 0
@@ -84,13 +85,13 @@ class Run:
                     self.emit(QuestionFailed(ask=self.asks, error=type(error).__name__, message=str(error)))
             raise
 
-    def answered(self, status: RunStatus, answer: str) -> None:
-        """Take note of a question's answer."""
-        self.status, self.answer, self.error = status, answer, None
+    def answered(self, status: RunStatus, answer: str, reason: str | None = None) -> None:
+        """Take note of a question's answer, and of the reason why it is partial."""
+        self.status, self.answer, self.reason, self.error = status, answer, reason, None
 
     def _ended(self, error: BaseException) -> None:
         self.status = "failed" if isinstance(error, Exception) else "cancelled"
-        self.answer, self.error = None, error
+        self.answer, self.reason, self.error = None, None, error
 
     def _begin(self, question: str, settings: Settings) -> None:
         self.models.recorded_as(self.id, lambda message: self.emit(Notice(message=message)))
@@ -122,5 +123,6 @@ class Run:
                 usage=dict(self.models.meter.usage),
                 error=type(failed).__name__ if failed else None,
                 message=str(failed) if failed else None,
+                reason=self.reason,
             )
         )

@@ -17,8 +17,9 @@ from rlm_kernel.events import BudgetSpent, EventSink
 from rlm_kernel.types import Usage
 
 NEARLY = 10
-"""A limit of which less than the tenth part is left when a sub-call does not fit is spent; with more it is that call
-that is too large."""
+SMALL = 500
+"""When a sub-call does not fit, a limit is spent if less than its tenth part is left, or if a call with this many input
+tokens would not fit either; else it is that call that is too large."""
 MAX_REFUSED = 100
 """Sub-calls refused in a row after which a limit counts as spent, whatever is left of it."""
 
@@ -102,7 +103,9 @@ class Account:
         self.tree.refused += 1
         limit = self.ledger.limits[index] or 0
         left = max(0, limit - self.ledger.settled[index] - self.ledger.kept[index])
-        if not call.is_sub or left < limit / NEARLY or self.tree.refused >= MAX_REFUSED:
+        small = replace(call, input_tokens=min(call.input_tokens, SMALL))
+        little = left < max(limit / NEARLY, small.units(call.least_output)[index])
+        if not call.is_sub or little or self.tree.refused >= MAX_REFUSED:
             return self.spend_dimension(index)
         needed = call.units(call.least_output)[index]
         return BudgetExceeded(

@@ -169,6 +169,29 @@ class Budget:
         finally:
             self._closing = False
 
+    def check(self) -> None:
+        """Raise `BudgetExceeded` if no more calls are made."""
+        self._account.check()
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Count the block's time as the run's; after the first such block no other time counts.
+
+        Cancel what still runs when the time for the best answer is over too. Raise `BudgetExceeded` then.
+        """
+        tree = self._account.tree
+        tree.resume()
+        timer = asyncio.timeout(None if tree.left is None else tree.left + self.limits.closing_seconds)
+        try:
+            async with timer:
+                yield
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            raise tree.time_over() from None
+        finally:
+            tree.pause()
+
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:
         """Cancel the block when the time is over, or, for the best answer, a while after. Raise `BudgetExceeded`."""

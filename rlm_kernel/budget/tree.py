@@ -108,12 +108,22 @@ class Tree:
         self.refused = 0
         self._ratios: dict[str, TokenRatio] = {}
         self._seconds = seconds
-        self._started = clock()
+        self._worked = 0.0
+        self._since: float | None = clock()
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run's beginning."""
-        return self.clock() - self._started
+        """Seconds that the run has worked."""
+        return self._worked + (0.0 if self._since is None else self.clock() - self._since)
+
+    def resume(self) -> None:
+        """Let time count, from now on if it did not."""
+        if self._since is None:
+            self._since = self.clock()
+
+    def pause(self) -> None:
+        """Let time not count."""
+        self._worked, self._since = self.elapsed, None
 
     @property
     def left(self) -> float | None:

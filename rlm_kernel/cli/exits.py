@@ -65,7 +65,7 @@ BY_ERROR: dict[type[RlmKernelError], int] = {
 OTHERS: dict[int, str] = {
     0: "There is an answer.",
     UNEXPECTED: "Something that this package did not expect; RLM_KERNEL_DEBUG=1 shows where.",
-    PARTIAL: "The turns ran out; the answer is the best one so far.",
+    PARTIAL: "A limit was reached; the answer is the best one so far.",
     DEMO_WRONG: "The demo's answer is wrong, or its sub-model did not work.",
     AUDIT_FAILED: "The audit found a claim that does not hold; known limits alone are no failure.",
     NOT_READY: "The doctor found what keeps sessions from running.",

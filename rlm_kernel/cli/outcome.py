@@ -49,6 +49,7 @@ def as_json(result: RunResult[str]) -> dict[str, Any]:
         "cost_usd": result.cost_usd,
         "seconds": round(result.seconds, 3),
         "turns": result.turns,
+        "reason": result.reason,
     }
 
 
@@ -60,7 +61,7 @@ def write_summary(result: RunResult[Any]) -> None:
     if result.recording.exists():
         lines.append(f"recording: {result.recording}")
     if result.status == "partial":
-        lines.insert(0, "the turns ran out; this is the best answer so far")
+        lines.insert(0, f"{result.reason} This is the best answer so far.")
     click.echo("\n".join(lines), err=True)
 
 

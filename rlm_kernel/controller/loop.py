@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from rlm_kernel.controller import compaction, prompt
 from rlm_kernel.controller.checked import Checked
@@ -14,7 +15,7 @@ from rlm_kernel.controller.profile import Profile, find_profile
 from rlm_kernel.controller.reply import Cell, Reply, read_reply
 from rlm_kernel.controller.shown import encodable, shown
 from rlm_kernel.controller.tools import PYTHON, read_calls
-from rlm_kernel.errors import NoAnswer, PromptTooLong, ToolsRefused
+from rlm_kernel.errors import BudgetExceeded, NoAnswer, PromptTooLong, ToolsRefused
 from rlm_kernel.events import AnswerGiven, AnswerSource, EventSink, Notice, ProfileChosen, QuestionAsked, TurnStarted
 from rlm_kernel.kernel.result import CellResult, Final
 from rlm_kernel.models.model import Completion, Model, OnText
@@ -78,7 +79,9 @@ class Controller:
         self._begin(question, context, check)
         outcome = await self._answer(self._turn)
         self._given_up = False
-        self._sink.emit(AnswerGiven(answer=outcome.answer, source=outcome.source, ask=self._asks))
+        self._sink.emit(
+            AnswerGiven(answer=outcome.answer, source=outcome.source, ask=self._asks, reason=outcome.reason)
+        )
         return outcome
 
     def _begin(self, question: str, context: ContextSummary, check: AnswerCheck | None) -> None:
@@ -112,14 +115,17 @@ class Controller:
     async def _answer(self, before: int) -> Outcome:
         """Go on, after `before` turns for earlier questions, up to an answer."""
         idle = empty = refusals = 0
-        reason = f"All {self._limits.max_turns} turns are used."
-        while self._turn - before < self._limits.max_turns:
-            completion = await self._ask()
+        reason, budget = f"All {self._limits.max_turns} turns are used.", self._limits.budget
+        budget.check()
+        while self._turn - before < self._limits.max_turns and budget.spent is None:
+            budget.note_turn(self._turn - before + 1)
+            completion = await self._ask_in_budget()
+            if completion is None:
+                break
             step = await self._act(completion)
             if step.answer:
                 if (fitting := await self._checked.take(step.answer)) is not None:
-                    turns = self._turn - before
-                    return Outcome(answer=fitting, status="answered", source=step.source, turns=turns)
+                    return self._outcome(fitting, step.source, before, budget.spent)
                 step = _Step(self._checked.feedback, ran=True)
             refusals += step.refused
             empty += step.answer is not None
@@ -134,7 +140,16 @@ class Controller:
             if idle == self._limits.max_idle_replies:
                 reason = f"{idle} replies in a row held neither code nor an answer."
                 break
-        return await self._ask_last(before, reason)
+        return await self._ask_last(before, budget.spent or reason)
+
+    async def _ask_in_budget(self) -> Completion | None:
+        """Have the next turn; None if the budget allows no more, though there were some."""
+        try:
+            return await self._ask()
+        except BudgetExceeded:
+            if self._talk.fresh or self._limits.budget.spent is None:
+                raise
+            return None
 
     async def _ask(self) -> Completion:
         """Have the next turn; mend once what the provider can't take: tools, or a conversation that is too long."""
@@ -222,24 +237,31 @@ class Controller:
         said = prompt.last_request(reason)
         while (fitting := await self._checked.take(await self._last_answer(said, before, reason))) is None:
             said = self._checked.feedback
-        return Outcome(answer=fitting, status="partial", source="last_request", turns=self._turn - before)
+        return self._outcome(fitting, "last_request", before, reason)
 
     async def _last_answer(self, said: str, before: int, reason: str) -> str:
         self._talk.say(said)
-        completion = await self._ask()
+        with self._limits.budget.closing():
+            completion = await self._ask()
         step = await self._act(completion)
         if step.refused:
             raise NoAnswer(self._refused(completion))
-        turns = self._turn - before
         answer = step.answer or ""
         if step.answer is None and not step.ran:
             answer = encodable(completion.text).strip()
         if not answer:
+            spent = self._limits.budget.spent is not None
+            more = "of it" if spent else f"turns with --max-turns (now {self._limits.max_turns})"
             raise NoAnswer(
-                f"{self._model.name} gave no answer in {turns} turns: {reason} Try another model, or allow more turns "
-                f"with --max-turns (now {self._limits.max_turns}); the recording shows what it did."
+                f"{self._model.name} gave no answer in {self._turn - before} turns: {reason} Try another model, or "
+                f"allow more {more}; the recording shows what it did."
             )
         return answer
+
+    def _outcome(self, answer: str, source: AnswerSource, before: int, reason: str | None) -> Outcome:
+        """Return the answer; with a reason why there was no more work it is a partial one."""
+        status: Literal["answered", "partial"] = "answered" if reason is None else "partial"
+        return Outcome(answer=answer, status=status, source=source, turns=self._turn - before, reason=reason)
 
     def _refused(self, completion: Completion) -> str:
         said = " ".join(completion.text.split())[:500]

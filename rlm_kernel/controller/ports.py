@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from rlm_kernel.budget import Budget
 from rlm_kernel.errors import ConfigError
 from rlm_kernel.events import AnswerSource
 from rlm_kernel.kernel.result import CellResult
@@ -58,7 +59,7 @@ class ControllerLimits:
 
     `max_idle_replies` counts replies in a row that hold neither code nor an answer. `shown_characters` is what a
     turn's cells may show the model together. `cell_seconds` is the session's own limit, named in the system prompt,
-    as is `rlm_query` if cells `may_recurse`.
+    as is `rlm_query` if cells `may_recurse`. Once `budget` is spent the model is asked for its best answer.
     """
 
     max_turns: int = 30
@@ -67,6 +68,7 @@ class ControllerLimits:
     max_reply_tokens: int | None = None
     cell_seconds: float = 600.0
     may_recurse: bool = False
+    budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
         for name, least in (("max_turns", 1), ("max_idle_replies", 1), ("shown_characters", 500)):
@@ -76,9 +78,10 @@ class ControllerLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a run ended: `partial` is the best answer that a run without turns left could give."""
+    """How a question ended: `partial` is the best answer so far, as turns or budget ran out; `reason` says what did."""
 
     answer: str
     status: Literal["answered", "partial"]
     source: AnswerSource
     turns: int
+    reason: str | None = None

@@ -40,11 +40,15 @@ class ContextStored(Event, frozen=True, kw_only=True):
 
 
 class AnswerGiven(Event, frozen=True, kw_only=True):
-    """A question, the run's only one or one of a session's, has its answer."""
+    """A question, the run's only one or one of a session's, has its answer.
+
+    `reason`: it is the best one so far, as this limit was reached.
+    """
 
     answer: str
     source: AnswerSource
     ask: int = 1
+    reason: str | None = None
 
 
 class Notice(Event, frozen=True, kw_only=True):
@@ -56,7 +60,8 @@ class Notice(Event, frozen=True, kw_only=True):
 class RunFinished(Event, frozen=True, kw_only=True):
     """The last event of every run that was not killed and whose recording could be written to its end.
 
-    `usage` is per model name, over all attempts. Requests and cells without an end of their own ended with the run.
+    `usage` is per model name, over all attempts; `reason` is why an answer is partial. Requests and cells without an
+    end of their own ended with the run.
     """
 
     status: RunStatus
@@ -66,3 +71,4 @@ class RunFinished(Event, frozen=True, kw_only=True):
     usage: dict[str, Usage]
     error: str | None = None
     message: str | None = None
+    reason: str | None = None

@@ -16,7 +16,7 @@ import pytest
 
 import rlm_kernel
 from rlm_kernel import RLM, Settings
-from rlm_kernel.errors import BudgetExceeded, EmptyQuestion, ImageMissing, NoAnswer, ScriptExhausted
+from rlm_kernel.errors import EmptyQuestion, ImageMissing, NoAnswer, ScriptExhausted
 from rlm_kernel.events import (
     AnswerGiven,
     AnyEvent,
@@ -139,14 +139,6 @@ async def test_a_run_without_an_answer(
     last = recorded(settings.state_dir)[-1]
     assert isinstance(last, RunFinished)
     assert (last.status, last.error) == ("failed", error.__name__)
-
-
-async def test_a_run_over_its_time(settings: Settings, tmp_path: Path) -> None:
-    """A run's own time limit ends it in the middle of a cell, with a typed error."""
-    limited = replace(settings, run_timeout=2)
-    rlm = RLM(script(tmp_path, cell("while True: pass")), settings=limited)
-    with pytest.raises(BudgetExceeded, match="--run-timeout"):
-        await rlm.acompletion("How many?", "banana")
 
 
 async def test_a_cancelled_run_says_so(settings: Settings, tmp_path: Path) -> None:

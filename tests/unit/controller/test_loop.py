@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -30,6 +31,11 @@ from tests.support.fakes import (
 
 CONTEXT = ContextSummary(type_name="str", length=12_345, unit="characters", total_chars=12_345, preview="Once {upon}")
 CELL = "```repl\nlook()\n```"
+
+
+def partial(answer: str, turns: int, reason: str) -> Outcome:
+    """Return the outcome of a question whose best answer had to be asked for."""
+    return Outcome(answer=answer, status="partial", source="last_request", turns=turns, reason=reason)
 
 
 class Run:
@@ -259,14 +265,14 @@ async def test_a_textual_final_var_of_an_unknown_name_is_told() -> None:
 async def test_an_empty_answer_is_told_once(value: str) -> None:
     """The model may mend it; a second empty one leads to the last request."""
     run = Run([CELL, CELL, "best"], lambda code: cell_ok(final=value))
-    assert await run.answer() == Outcome(answer="best", status="partial", source="last_request", turns=3)
+    assert await run.answer() == partial("best", 3, "The final answers were empty.")
     assert "was empty" in run.told(1)
 
 
 async def test_replies_without_code_or_answer_lead_to_the_last_request() -> None:
     """Told what to do each time, asked for the best answer after so many in a row."""
     run = Run(["hm", "well", CELL, "hm", "well", "so", "It is 7."], max_idle_replies=3)
-    assert await run.answer() == Outcome(answer="It is 7.", status="partial", source="last_request", turns=7)
+    assert await run.answer() == partial("It is 7.", 7, "3 replies in a row held neither code nor an answer.")
     assert "neither code nor a final answer" in run.told(1)
     assert "3 replies in a row" in run.told(6)
     assert any(isinstance(event, Notice) for event in run.sink.events)
@@ -276,7 +282,7 @@ async def test_the_turn_limit_leads_to_the_last_request() -> None:
     """Its own turn is counted and recorded."""
     run = Run([CELL, CELL, "FINAL(as far as I saw: 7)"], max_turns=2)
     outcome = await run.answer()
-    assert outcome == Outcome(answer="as far as I saw: 7", status="partial", source="last_request", turns=3)
+    assert outcome == partial("as far as I saw: 7", 3, "All 2 turns are used.")
     assert [event.turn for event in run.sink.events if isinstance(event, TurnStarted)] == [1, 2, 3]
     assert "All 2 turns are used." in run.told(2)
 
@@ -286,7 +292,7 @@ async def test_a_final_in_a_cell_of_the_last_reply_counts() -> None:
     run = Run(
         [CELL, "```repl\nFINAL(n)\n```"], lambda code: cell_ok(final="7" if "FINAL" in code else None), max_turns=1
     )
-    assert await run.answer() == Outcome(answer="7", status="partial", source="last_request", turns=2)
+    assert await run.answer() == partial("7", 2, "All 1 turns are used.")
 
 
 @pytest.mark.parametrize(
@@ -373,5 +379,6 @@ async def test_cancelling_ends_the_request_and_leaves_no_task() -> None:
 @pytest.mark.parametrize("limit", ["max_turns", "max_idle_replies", "shown_characters"])
 def test_a_limit_that_allows_nothing_is_refused(limit: str) -> None:
     """The message names it."""
+    limits: dict[str, Any] = {limit: 0}
     with pytest.raises(ConfigError, match=limit):
-        ControllerLimits(**{limit: 0})  # type: ignore[arg-type]
+        replace(ControllerLimits(), **limits)
