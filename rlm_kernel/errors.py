@@ -144,6 +144,10 @@ class PromptTooLong(ModelRejected):
     """The conversation is longer than the model can read."""
 
 
+class ImagesNotTaken(ModelRejected):
+    """The model takes no images."""
+
+
 class ScriptExhausted(ModelError):
     """A scripted model was asked for more turns than its file has."""
 

@@ -62,6 +62,10 @@ def summary(stored: Stored, ready: KernelReady, tools: tuple[str, ...] = ()) -> 
 
 
 def _summary(part: StoredContext, type_name: str, length: int) -> ContextSummary:
+    if part.picture is not None:
+        picture = part.picture
+        told = f"{picture.media_type}, {picture.width:,} x {picture.height:,} pixels, {part.size:,} bytes"
+        return ContextSummary(name=part.name, type_name=told, length=0, unit="image", total_chars=0, preview="")
     unit: Literal["characters", "files", "items"] = (
         "characters" if type_name == "str" else "files" if part.kind == "files" else "items"
     )

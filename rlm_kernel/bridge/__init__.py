@@ -1,7 +1,8 @@
 """Answers the sub-calls that a sandbox's cells make."""
 
 from rlm_kernel.bridge.bridge import Bridge
+from rlm_kernel.bridge.images import Images, StoredImage
 from rlm_kernel.bridge.kinds import Models, Offer, context_digest
 from rlm_kernel.bridge.told import KnownFailure
 
-__all__ = ["Bridge", "KnownFailure", "Models", "Offer", "context_digest"]
+__all__ = ["Bridge", "Images", "KnownFailure", "Models", "Offer", "StoredImage", "context_digest"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
 
-from rlm_kernel.bridge.messages import LlmMessage, RlmMessage, SubcallMessage, ToolMessage
+from rlm_kernel.bridge.images import Images
+from rlm_kernel.bridge.messages import ImageMessage, LlmMessage, RlmMessage, SubcallMessage, ToolMessage
 from rlm_kernel.bridge.told import KnownFailure
 from rlm_kernel.budget import Budget
 from rlm_kernel.events import (
@@ -27,7 +28,7 @@ from rlm_kernel.events import (
 from rlm_kernel.guest.wire import ErrorCode
 from rlm_kernel.models.model import Model, ModelRequest, OnRetry
 from rlm_kernel.tools import Toolbox, ToolCallFailed, Tools
-from rlm_kernel.types import JSON, Message
+from rlm_kernel.types import JSON, Image, Message
 
 Models = Mapping[str | None, Model]
 
@@ -41,13 +42,15 @@ class Offer:
     """What cells may call, by the names that they know, None being the default.
 
     `models` answer one request each; each of `children` answers with a session of its own, and there are none where
-    the depth limit is reached. `tools` run on the host. Once `budget` is spent nothing is on offer.
+    the depth limit is reached. `tools` run on the host, `images` are those of contexts. Once `budget` is spent
+    nothing is on offer.
     """
 
     models: Models
     children: Models = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
     tools: Tools = field(default_factory=Toolbox)
+    images: Images = field(default_factory=Images)
 
     def refusal(self) -> Refusal | None:
         """Return why no call at all is taken; None if there may be calls."""
@@ -109,8 +112,8 @@ class Kind(Protocol):
 def kinds(offer: Offer, max_reply_tokens: int | None) -> dict[type[SubcallMessage], Kind]:
     """Return what deals with each message's type."""
     return {
-        LlmMessage: AskModel(offer.models, max_reply_tokens),
-        RlmMessage: AskChild(offer.children, max_reply_tokens),
+        LlmMessage: AskModel(offer.models, max_reply_tokens, offer.images),
+        RlmMessage: AskChild(offer.children, max_reply_tokens, offer.images),
         ToolMessage: CallTool(offer.tools),
     }
 
@@ -121,11 +124,16 @@ class AskModel:
 
     models: Models
     max_reply_tokens: int | None
+    images: Images
     waits = False
 
     def refusal(self, message: LlmMessage | RlmMessage) -> Refusal | None:
-        """Take what is for an allowed model."""
+        """Take what is for an allowed model, with images that are some."""
         if message.model in self.models:
+            try:
+                self.images.described(_images(message))
+            except ValueError as error:
+                return Refusal(str(error))
             return None
         return Refusal(f"the model {str(message.model)[:100]!r} is not allowed here; leave it out for the default one")
 
@@ -138,6 +146,7 @@ class AskModel:
             prompt=message.prompt,
             asked=message.model,
             max_output_tokens=self.max_reply_tokens,
+            images=self.images.described(_images(message)),
         )
 
     def refused(self, call: str, cell: int | None, message: LlmMessage | RlmMessage, reason: str) -> SubcallRefused:
@@ -165,7 +174,8 @@ class AskModel:
 
     async def answer(self, taken: Taken) -> Answer:
         """Return the model's reply."""
-        completion = await self.models[taken.message.model].complete(self._request(taken))
+        async with self.images.loaded(_images(taken.message)) as images:
+            completion = await self.models[taken.message.model].complete(self._request(taken, images))
         event = SubcallReplied(
             call=taken.call,
             text=completion.text,
@@ -180,9 +190,9 @@ class AskModel:
         note = {"note": completion.note} if completion.note else {}
         return Answer({"text": completion.text, **note}, event)
 
-    def _request(self, taken: Taken) -> ModelRequest:
+    def _request(self, taken: Taken, images: tuple[Image, ...]) -> ModelRequest:
         return ModelRequest(
-            messages=(Message(role="user", content=taken.message.prompt),),
+            messages=(Message(role="user", content=taken.message.prompt, images=images),),
             max_output_tokens=self.max_reply_tokens,
             on_retry=taken.on_retry,
         )
@@ -206,7 +216,7 @@ class AskChild(AskModel):
         event = AskModel.requested(self, call, cell, message)
         return msgspec.structs.replace(event, kind="rlm", context_digest=context_digest(_context(message)))
 
-    def _request(self, taken: Taken) -> ModelRequest:
+    def _request(self, taken: Taken, images: tuple[Image, ...]) -> ModelRequest:
         return ModelRequest(
             messages=(Message(role="user", content=taken.message.prompt),),
             max_output_tokens=self.max_reply_tokens,
@@ -268,6 +278,10 @@ class CallTool:
             raise KnownFailure(ErrorCode.FAILED, error.told) from error
         seconds = time.monotonic() - taken.started
         return Answer({"text": result}, ToolReplied(call=taken.call, result=result, seconds=seconds))
+
+
+def _images(message: LlmMessage | RlmMessage) -> Sequence[ImageMessage]:
+    return message.images if isinstance(message, LlmMessage) else ()
 
 
 def context_digest(context: str | msgspec.Raw | None) -> str | None:

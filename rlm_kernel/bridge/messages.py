@@ -7,10 +7,19 @@ from typing import Annotated
 import msgspec
 
 from rlm_kernel.errors import GuestProtocolError
+from rlm_kernel.guest.wire import MAX_IMAGES
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Prompt = Annotated[str, msgspec.Meta(min_length=1)]
 ModelName = Annotated[str, msgspec.Meta(max_length=200)]
+ContextName = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class ImageMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An image that goes with a question: one of a context, by that one's name, or `data` in base64."""
+
+    context: ContextName | None = None
+    data: str | None = None
 
 
 class LlmMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="llm"):
@@ -19,6 +28,7 @@ class LlmMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
     id: Id
     prompt: Prompt
     model: ModelName | None = None
+    images: Annotated[list[ImageMessage], msgspec.Meta(max_length=MAX_IMAGES)] = []
 
 
 class RlmMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="rlm"):

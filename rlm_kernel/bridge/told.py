@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from rlm_kernel.errors import BudgetExceeded, DepthExceeded, ModelRejected, RetryableModelError, RlmKernelError
+from rlm_kernel.errors import (
+    BudgetExceeded,
+    DepthExceeded,
+    ImagesNotTaken,
+    ModelRejected,
+    RetryableModelError,
+    RlmKernelError,
+)
 from rlm_kernel.guest.wire import ErrorCode
 
 
@@ -21,6 +28,7 @@ _TOLD: tuple[tuple[type[BaseException], ErrorCode, str], ...] = (
     (BudgetExceeded, ErrorCode.BUDGET_EXCEEDED, "the run's budget is spent, no more calls are made"),
     (DepthExceeded, ErrorCode.DEPTH_EXCEEDED, "the run's depth limit is reached"),
     (RetryableModelError, ErrorCode.MODEL_UNAVAILABLE, "the model is unavailable after all retries"),
+    (ImagesNotTaken, ErrorCode.FAILED, "the model takes no images"),
     (ModelRejected, ErrorCode.FAILED, "the provider rejected the request; a shorter prompt may help"),
     (asyncio.CancelledError, ErrorCode.FAILED, "the sub-call was cancelled"),
     (BaseException, ErrorCode.FAILED, "the sub-call failed"),

@@ -51,6 +51,7 @@ BY_ERROR: dict[type[RlmKernelError], int] = {
     errors.ModelUnavailable: 36,
     errors.ModelTimeout: 37,
     errors.ModelUnreachable: 38,
+    errors.ImagesNotTaken: 39,
     errors.ToolsRefused: 46,
     errors.PromptTooLong: 47,
     errors.NoAnswer: 40,

@@ -44,7 +44,7 @@ class ContextSummary:
 
     type_name: str
     length: int
-    unit: Literal["characters", "files", "items", "contexts"]
+    unit: Literal["characters", "files", "items", "contexts", "image"]
     total_chars: int
     preview: str
     names: tuple[str, ...] = ()

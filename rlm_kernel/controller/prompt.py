@@ -105,6 +105,9 @@ def no_code(profile: Profile, *, block: bool = False) -> str:
 def _described(context: ContextSummary) -> str:
     if context.parts:
         return _several(context.parts)
+    if context.unit == "image":
+        asks = f"llm_query(prompt, images=[{context.name}])"
+        return f"`{context.name}` is an image ({context.type_name}), which a model that sees is shown with `{asks}`."
     lines = [f"`{context.name}` is a `{context.type_name}` of {context.length:,} {context.unit}."]
     if context.unit != "characters":
         lines.append(f"Its text has {context.total_chars:,} characters altogether.")

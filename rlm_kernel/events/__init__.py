@@ -7,6 +7,7 @@ it for readers. A new event, or a field with a default, keeps the version; any o
 from rlm_kernel.events.base import Event
 from rlm_kernel.events.budget import BudgetSpent, BudgetWarning
 from rlm_kernel.events.calls import (
+    ImageSent,
     ModelFailed,
     ModelReplied,
     ModelRequested,
@@ -54,6 +55,7 @@ __all__ = [
     "Event",
     "EventSink",
     "HistoryCompacted",
+    "ImageSent",
     "InterruptReason",
     "InterruptStep",
     "KernelLost",

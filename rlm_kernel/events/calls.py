@@ -74,6 +74,15 @@ class ModelRetried(Event, frozen=True, kw_only=True):
     usage: Usage | None = None
 
 
+class ImageSent(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that went with a question: `digest` is SHA-256 of its bytes, `context` the one it is from, if any."""
+
+    digest: str
+    media_type: str
+    size: int
+    context: str | None = None
+
+
 class SubcallRequested(Event, frozen=True, kw_only=True):
     """A cell asked a sub-model and the host took the call. `asked` is the model the cell named, None if it did not.
 
@@ -89,6 +98,7 @@ class SubcallRequested(Event, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     kind: Literal["llm", "rlm"] = "llm"
     context_digest: str | None = None
+    images: list[ImageSent] = msgspec.field(default_factory=list)
 
 
 class SubcallReplied(Event, frozen=True, kw_only=True):

@@ -32,7 +32,7 @@ class ContextStored(Event, frozen=True, kw_only=True):
     """A context is in the content store. `digest` is SHA-256 of its bytes, `size` is in bytes, `name` is a variable."""
 
     digest: str
-    kind: Literal["str", "files", "json"]
+    kind: Literal["str", "files", "json", "image"]
     size: int
     source: str
     index_digest: str | None = None

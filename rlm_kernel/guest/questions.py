@@ -8,6 +8,7 @@ from concurrent.futures import Future, wait
 from typing import Any
 
 from .cuts import is_nested
+from .images import encoded
 from .subcalls import Reply, Subcalls
 
 _host: Subcalls
@@ -20,31 +21,42 @@ def attach(subcalls: Subcalls) -> None:
     _host = subcalls
 
 
-def llm_query(prompt: str, model: str | None = None) -> str:
-    """Ask a sub-model one question and return its answer as text."""
-    return _answer(_post("llm", [_question(prompt, model)]))
+def llm_query(prompt: str, model: str | None = None, *, images: Sequence[Any] = ()) -> str:
+    """Ask a sub-model one question and return its answer as text.
+
+    `images` go with it: images that are contexts, or the bytes of PNG, JPEG, GIF or WebP files.
+    """
+    return _answer(_post("llm", [_question(prompt, model, images)]))
 
 
 def llm_query_batched(
-    prompts: Sequence[str], model: str | None = None, *, return_exceptions: bool = False
+    prompts: Sequence[str],
+    model: str | None = None,
+    *,
+    images: Sequence[Sequence[Any]] | None = None,
+    return_exceptions: bool = False,
 ) -> list[Any]:
-    """Ask many questions in parallel and return the answers in order.
+    """Ask many questions in parallel and return the answers in order; `images` are a list for each prompt.
 
     If one fails, its error is raised once all have finished; with `return_exceptions` it is returned in its place.
     """
-    return _answers(_post("llm", _questions(prompts, model)), return_exceptions)
+    return _answers(_post("llm", _questions(prompts, model, images)), return_exceptions)
 
 
-async def allm_query(prompt: str, model: str | None = None) -> str:
+async def allm_query(prompt: str, model: str | None = None, *, images: Sequence[Any] = ()) -> str:
     """Ask a sub-model one question; the awaitable form of `llm_query`."""
-    return await _awaited(_post("llm", [_question(prompt, model)]))
+    return await _awaited(_post("llm", [_question(prompt, model, images)]))
 
 
 async def allm_query_batched(
-    prompts: Sequence[str], model: str | None = None, *, return_exceptions: bool = False
+    prompts: Sequence[str],
+    model: str | None = None,
+    *,
+    images: Sequence[Sequence[Any]] | None = None,
+    return_exceptions: bool = False,
 ) -> list[Any]:
     """Ask many questions in parallel; the awaitable form of `llm_query_batched`."""
-    return await _all_awaited(_post("llm", _questions(prompts, model)), return_exceptions)
+    return await _all_awaited(_post("llm", _questions(prompts, model, images)), return_exceptions)
 
 
 def rlm_query(prompt: str, model: str | None = None, *, context: Any = None) -> str:
@@ -106,20 +118,28 @@ FUNCTIONS = (
 )
 
 
-def _question(prompt: str, model: str | None) -> Question:
+def _question(prompt: str, model: str | None, images: Sequence[Any] = ()) -> Question:
     if not isinstance(prompt, str):
         raise TypeError(f"a prompt must be a str, not {type(prompt).__name__}")
     if not prompt.strip():
         raise ValueError("the prompt is empty")
     if model is not None and not isinstance(model, str):
         raise TypeError(f"model must be a str or None, not {type(model).__name__}")
-    return {"prompt": prompt, "model": model}
+    sent = encoded(images)
+    return {"prompt": prompt, "model": model, **({"images": sent} if sent else {})}
 
 
-def _questions(prompts: Iterable[str], model: str | None) -> list[Question]:
+def _questions(
+    prompts: Iterable[str], model: str | None, images: Sequence[Sequence[Any]] | None = None
+) -> list[Question]:
     if isinstance(prompts, str):
         raise TypeError("prompts must be a list of str, not one str")
-    return [_question(prompt, model) for prompt in prompts]
+    asked = list(prompts)
+    if images is None:
+        return [_question(prompt, model) for prompt in asked]
+    if len(images) != len(asked):
+        raise ValueError("images must be a list with a list of images for each prompt")
+    return [_question(prompt, model, with_it) for prompt, with_it in zip(asked, images, strict=True)]
 
 
 def _task(prompt: str, model: str | None, context: Any) -> Question:

@@ -26,6 +26,8 @@ FLAG_PING = 4
 FLAG_PONG = 8
 
 MIB = 1024 * 1024
+MAX_IMAGES = 20
+"""Images that may go with one question."""
 
 
 class Channel(enum.IntEnum):

@@ -10,6 +10,7 @@ from typing import Literal
 from rlm_kernel.errors import GuestProtocolError
 from rlm_kernel.guest.wire import FRAME_LIMIT
 from rlm_kernel.kernel.messages import KernelReadyMessage, control
+from rlm_kernel.pictures import Picture
 from rlm_kernel.types import JSON
 
 
@@ -17,14 +18,25 @@ from rlm_kernel.types import JSON
 class BoundContext:
     """What the kernel is to bind as the variable `name`: `size` and `index_size` in bytes.
 
-    `files` are the blob and, if there is one, its index.
+    `files` are the blob and, if there is one, its index. `picture` is what an image is.
     """
 
-    kind: Literal["str", "files", "json"]
+    kind: Literal["str", "files", "json", "image"]
     size: int
     index_size: int
     files: tuple[Path, ...] = ()
     name: str = "context"
+    picture: Picture | None = None
+
+    def told(self) -> dict[str, JSON]:
+        """Return what the kernel is told."""
+        about: dict[str, JSON] = {
+            "name": self.name,
+            "kind": self.kind,
+            "size": self.size,
+            "index_size": self.index_size,
+        }
+        return about | self.picture._asdict() if self.picture else about
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +53,7 @@ class Binding:
 
     def message(self) -> bytes:
         """Return the control message."""
-        contexts: list[JSON] = [
-            {"name": each.name, "kind": each.kind, "size": each.size, "index_size": each.index_size}
-            for each in self.contexts
-        ]
+        contexts: list[JSON] = [each.told() for each in self.contexts]
         source = "stream" if self.streamed else "file"
         tools: list[JSON] = [*self.tools]
         return control("bind", source=source, contexts=contexts, chunk_strategy=self.chunk_strategy, tools=tools)

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from rlm_kernel.errors import MissingExtra, ModelError, ModelUnavailable, UnknownModel
-from rlm_kernel.models.model import Completion, ModelRequest
+from rlm_kernel.models.model import Completion, ModelRequest, refuse_images
 from rlm_kernel.models.openai import OpenAIModel
 from rlm_kernel.models.provider import Provider
 
@@ -92,7 +92,8 @@ class LocalModel:
         await self._running()
 
     async def complete(self, request: ModelRequest) -> Completion:
-        """Answer one request; see `Model`."""
+        """Answer one request, which may have no images; see `Model`."""
+        refuse_images(self.name, request)
         server = await self._running()
         return await server.model.complete(request)
 

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
+from rlm_kernel.errors import ImagesNotTaken
 from rlm_kernel.types import JSON, Message, Origin, Tool, ToolCall, Usage
 
 OnRetry = Callable[[int, BaseException, float], None]
@@ -69,6 +70,12 @@ class Completion:
     reasoning: JSON = None
     note: str = ""
     cached: Origin | None = None
+
+
+def refuse_images(name: str, request: ModelRequest) -> None:
+    """Raise `ImagesNotTaken` for a request with images, to a model that would not see them."""
+    if any(message.images for message in request.messages):
+        raise ImagesNotTaken(f"{name} takes no images: choose a model that sees with --sub-model")
 
 
 class Model(Protocol):

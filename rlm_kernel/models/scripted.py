@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from rlm_kernel.errors import ConfigError, ScriptExhausted
-from rlm_kernel.models.model import Completion, ModelRequest
+from rlm_kernel.models.model import Completion, ModelRequest, refuse_images
 from rlm_kernel.types import Usage
 
 _SEPARATOR = re.compile(r"^--- turn ---[ \t]*$", re.MULTILINE)
@@ -32,7 +32,8 @@ class ScriptedModel:
         return self._name
 
     async def complete(self, request: ModelRequest) -> Completion:
-        """Reply with the next turn. Raise `ScriptExhausted` when there is none."""
+        """Reply with the next turn. Raise `ScriptExhausted` when there is none, `ImagesNotTaken`."""
+        refuse_images(self._name, request)
         if self._next == len(self._turns):
             raise ScriptExhausted(
                 f"the script {self._path} has {len(self._turns)} turns and was asked for one more; "

@@ -81,6 +81,13 @@ class Blob:
                 self._file.truncate()
             raise
 
+    def add_bytes(self, data: bytes) -> None:
+        """Append what is no text."""
+        self._write(data)
+        self.counts.size += len(data)
+        self.counts.decoded_size += len(data)
+        self._check(self.counts.size)
+
     def _add(self, pieces: Iterable[bytes]) -> None:
         counts = self.counts
         decoder = codecs.getincrementaldecoder("utf-8")()

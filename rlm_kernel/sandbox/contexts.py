@@ -16,6 +16,7 @@ from typing import BinaryIO
 import msgspec
 
 from rlm_kernel.errors import ContextBinary, ContextEncoding, ContextError, ContextNotFound, ContextUnreadable
+from rlm_kernel.pictures import MAX_BYTES, is_picture, look_at
 from rlm_kernel.sandbox.blob import BinaryFound, Blob, NotUtf8
 from rlm_kernel.sandbox.formats import TEXT, Converter, Form, as_json, check_json
 from rlm_kernel.sandbox.given import Contexts, One, opened
@@ -124,9 +125,11 @@ class ContextStore:
         return self._put_stream(file, Bounds(source=source, max_bytes=max_bytes), form)
 
     def put_value(
-        self, value: JSON | msgspec.Raw, *, max_bytes: int | None = None, stop: Stop | None = None
+        self, value: JSON | bytes | msgspec.Raw, *, max_bytes: int | None = None, stop: Stop | None = None
     ) -> StoredContext:
-        """Store a `str` as it is, and anything else as JSON, a data frame as the list of its rows."""
+        """Store a `str` or an image's `bytes` as it is, anything else as JSON, a data frame as the list of its rows."""
+        if isinstance(value, bytes):
+            return self._put_image(value, Bounds(source="value", max_bytes=max_bytes, stop=stop))
         try:
             text = value if isinstance(value, str) else as_json(value)
         except (TypeError, ValueError, RecursionError) as error:
@@ -161,6 +164,15 @@ class ContextStore:
             stored = self._commit(blob, "str" if form is TEXT else "json", bounds.source)
             return replace(stored, value_size=converter.value_size)
 
+    def _put_image(self, data: bytes, bounds: Bounds) -> StoredContext:
+        try:
+            picture = look_at(data)
+        except ValueError as error:
+            raise ContextBinary(f"the image {bounds.source} can't be a context: {error}") from None
+        with Blob(self._root, bounds.check) as blob:
+            blob.add_bytes(data)
+            return replace(self._commit(blob, "image", bounds.source), picture=picture)
+
     def _put_file(self, entry: Entry, bounds: Bounds, form: Form) -> StoredContext:
         bounds.check(entry.size)
         key = fingerprint("str" if form is TEXT else repr(form), [entry])
@@ -168,7 +180,10 @@ class ContextStore:
             return replace(known, source=bounds.source)
         quiet = settled([entry], self._settle_seconds)
         with bounds.opened(entry.path) as file:
-            stored = self._put_stream(file, bounds, form)
+            if form is TEXT and is_picture(os.pread(file.fileno(), 16, 0)):
+                stored = self._put_image(file.read(MAX_BYTES + 1), bounds)
+            else:
+                stored = self._put_stream(file, bounds, form)
             unchanged = entry == Entry.of("", entry.path, os.fstat(file.fileno()))
         if quiet and unchanged:
             self._remember(key, stored)

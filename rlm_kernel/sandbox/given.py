@@ -50,7 +50,7 @@ class JsonLines:
 FORMS = {"table": Table, "json": Json, "jsonl": JsonLines}
 """What a file can be read as, by the name of it on the command line."""
 
-One = StoredContext | Path | Table | Json | JsonLines | JSON | msgspec.Raw
+One = StoredContext | Path | Table | Json | JsonLines | bytes | JSON | msgspec.Raw
 
 
 def opened(context: One) -> tuple[Any, Form]:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rlm_kernel.pictures import Picture
 from rlm_kernel.storage import storing
 
 _UNLINKABLE = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
 
-Kind = Literal["str", "files", "json"]
+Kind = Literal["str", "files", "json", "image"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,8 @@ class StoredContext:
     `size` is in bytes of UTF-8, `chars` in characters, `decoded_size` in bytes of memory that the text takes as Python
     `str`. `files` counts a folder's files, `names` are the first of them, the file at `index_path` tells where each
     lies in the blob at `path`. `notes` say in words what was left out. `name` is its variable's.
-    `value_size` is what a table takes as Python objects, in bytes, 0 where that was not counted.
+    `value_size` is what a table takes as Python objects, in bytes, 0 where that was not counted,
+    `picture` is what an image is.
     """
 
     digest: str
@@ -41,6 +43,7 @@ class StoredContext:
     notes: tuple[str, ...] = ()
     name: str = "context"
     value_size: int = 0
+    picture: Picture | None = None
 
     @property
     def parts(self) -> tuple[StoredContext, ...]:

@@ -67,6 +67,7 @@ class CallKey(NamedTuple):
     asked: str | None
     prompt: bytes
     context: str | None = None
+    images: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -138,7 +139,8 @@ class Journal:
     def _note_call(self, event: AnyEvent) -> None:
         match event:
             case SubcallRequested() if self._running is not None and event.cell == self._running.cell:
-                key = CallKey(event.kind, event.asked, digest(event.prompt), event.context_digest)
+                images = tuple(image.digest for image in event.images)
+                key = CallKey(event.kind, event.asked, digest(event.prompt), event.context_digest, images)
                 self._ask(self._running, event.call, key)
             case ToolRequested() if self._running is not None and event.cell == self._running.cell:
                 self._ask(self._running, event.call, CallKey("tool", event.tool, digest(event.arguments)))

@@ -95,4 +95,5 @@ def _bound(part: StoredContext) -> BoundContext:
         index_size=part.index_path.stat().st_size if part.index_path else 0,
         files=(part.path, part.index_path) if part.index_path else (part.path,),
         name=part.name,
+        picture=part.picture,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import defaultdict, deque
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -84,7 +85,9 @@ class _Answers:
     def offer(self, usual: Offer) -> Offer:
         """Return a model for each that a cell may ask, and tools, which answer from here."""
         tools = _RecordedTools(self, usual.tools.names)
-        return Offer(self._models("llm", usual.models), self._models("rlm", usual.children), tools=tools)
+        return Offer(
+            self._models("llm", usual.models), self._models("rlm", usual.children), tools=tools, images=usual.images
+        )
 
     def _models(self, kind: str, models: Models) -> Models:
         return {asked: _RecordedModel(self, kind, asked, model.name) for asked, model in models.items()}
@@ -111,8 +114,10 @@ class _RecordedModel:
 
     async def complete(self, request: ModelRequest) -> Completion:
         """Answer as before. Raise `KnownFailure` where the call had failed."""
-        prompt = digest(request.messages[0].content)
-        call = self._answers.take(CallKey(self._kind, self._asked, prompt, context_digest(request.context)))
+        (message,) = request.messages
+        images = tuple(hashlib.sha256(image.data).hexdigest() for image in message.images)
+        context = context_digest(request.context)
+        call = self._answers.take(CallKey(self._kind, self._asked, digest(message.content), context, images))
         if call.text is None:
             raise KnownFailure(call.code, call.told)
         return Completion(text=call.text, finish_reason="stop", usage=Usage(), served_by="journal")

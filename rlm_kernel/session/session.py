@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from rlm_kernel.bridge import Bridge, Models, Offer
+from rlm_kernel.bridge import Bridge, Images, Models, Offer, StoredImage
 from rlm_kernel.budget import Budget
 from rlm_kernel.errors import ContextTooLarge, KernelFailed, SandboxLost
 from rlm_kernel.events import EventSink, InterruptReason, KernelReady, KernelRebuilt, Notice
@@ -190,7 +190,7 @@ async def open_session(
         ready = await life.begin()
         async with Bridge(
             life.endpoint,
-            Offer(spec.models, spec.children, spec.budget, spec.tools),
+            Offer(spec.models, spec.children, spec.budget, spec.tools, _images(spec.context)),
             sink,
             parallel=spec.parallel_subcalls,
             max_reply_tokens=spec.max_reply_tokens,
@@ -199,6 +199,19 @@ async def open_session(
             life.kernel.record_late_cuts()
     finally:
         life.end()
+
+
+def _images(context: Stored) -> Images:
+    """Return the images among contexts, by their names."""
+    return Images(
+        {
+            part.name: StoredImage(
+                digest=part.digest, media_type=part.picture.media_type, size=part.size, path=part.path
+            )
+            for part in context.parts
+            if part.picture is not None
+        }
+    )
 
 
 def check_fits(context: Stored, memory: int) -> None:
