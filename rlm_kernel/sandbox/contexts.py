@@ -180,8 +180,8 @@ class ContextStore:
             return replace(known, source=bounds.source)
         quiet = settled([entry], self._settle_seconds)
         with bounds.opened(entry.path) as file:
-            if form is TEXT and is_picture(os.pread(file.fileno(), 16, 0)):
-                stored = self._put_image(file.read(MAX_BYTES + 1), bounds)
+            if form is TEXT and (image := _image_in(file, entry.path)) is not None:
+                stored = self._put_image(image, bounds)
             else:
                 stored = self._put_stream(file, bounds, form)
             unchanged = entry == Entry.of("", entry.path, os.fstat(file.fileno()))
@@ -300,6 +300,19 @@ class _Reading:
         return ContextBinary(
             f"the folder holds binary files, among them {some(self._binary)}; leave them out with --skip-binary"
         )
+
+
+def _image_in(file: io.FileIO, path: Path) -> bytes | None:
+    """Return the bytes of an image, up to one too many; None, with nothing read, for a file that is none."""
+    try:
+        if not is_picture(os.pread(file.fileno(), 16, 0)):
+            return None
+        data = bytearray()
+        while len(data) <= MAX_BYTES and (piece := file.read(CHUNK)):
+            data += piece
+    except OSError as error:
+        raise unreadable(path, error) from None
+    return bytes(data)
 
 
 def _not_utf8(source: str, offset: int, hint: str) -> ContextEncoding:
