@@ -231,7 +231,7 @@ class CallTool:
     """Calls a host tool, which has limits of its own."""
 
     tools: Tools
-    waits = True
+    waits = False
 
     def refusal(self, message: ToolMessage) -> Refusal | None:
         """Take calls of known tools, with arguments of bounded length."""

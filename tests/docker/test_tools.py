@@ -80,7 +80,8 @@ async def test_a_tool_ends_with_its_cell(open_test_session: OpenSession, events:
     tools = Toolbox(map(HostTool.of, (wait, block)), ToolLimits(timeout=50))
     async with open_test_session(tools=tools, cell_timeout=1) as session:
         for code in ("wait()", "block()", "await ablock()"):
-            assert (await run(session, code)).status == "timed_out"
+            result = await run(session, code)
+            assert result.status == "timed_out", result
         await assert_usable(session)
     assert cancelled.is_set()
     assert len(events.of(ToolFailed)) == 3
