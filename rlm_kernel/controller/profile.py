@@ -24,6 +24,10 @@ PLACEHOLDERS = frozenset({"shown_characters", "cell_seconds", "max_turns"})
 CONDITIONS = frozenset({"tools", "fences", "recursion"})
 """What a section may ask for in braces after its title."""
 
+_OURS = frozenset(
+    {"model", "messages", "system", "tools", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n"}
+)
+"""What a request says for reasons of our own: limits and budgets among them."""
 _MARK = "+++"
 _HEADING = re.compile(r"##\s+(?P<title>.*?)\s*(?:\{(?P<needs>[^{}]*)\})?\s*")
 _AT_LINE = re.compile(r"at line (\d+)")
@@ -183,12 +187,21 @@ def _head(file: Path | Traversable, text: str) -> _Head:
         head = msgspec.convert(given, _Head)
     except msgspec.ValidationError as error:
         name = next((name for name in given if f"`{name}`" in str(error) or f"$.{name}" in str(error)), "")
-        line = next((n for n, line in enumerate(text.split("\n"), 2) if name and line.strip(" [").startswith(name)), 2)
+        line = _line(text, name)
         known = ", ".join(_Head.__struct_fields__)
         raise ConfigError(f"{file}, line {line}: {error}; the settings are {known}") from None
+    if taken := sorted(_OURS & head.request.keys()):
+        raise ConfigError(
+            f"{file}, line {_line(text, taken[0])}: {taken[0]!r} in a request is not the profile's to say"
+        )
     if head.window is not None and head.window < 1:
         raise ConfigError(f"{file}, line 2: a window of {head.window} tokens can't be")
     return head
+
+
+def _line(text: str, name: str) -> int:
+    """Return the line that gives the setting `name`, in the file whose settings are `text`."""
+    return next((n for n, line in enumerate(text.split("\n"), 2) if name and line.strip(" [").startswith(name)), 2)
 
 
 def _sections(file: Path | Traversable, lines: list[str], first: int) -> Iterable[Section]:

@@ -120,6 +120,7 @@ BROKEN = [
     ("+++\nmatch = []\ntools = = 1\n+++\n", 3, "Invalid value"),
     ('+++\ntools = true\nmatsch = ["a"]\n+++\n', 3, "matsch"),
     ('+++\nmatch = ["a"]\ntools = "yes"\n+++\n', 3, "tools"),
+    ("+++\n[request]\ntemperature = 0.5\nmax_tokens = 9\n+++\n", 4, "'max_tokens' in a request"),
     ("+++\nwindow = 0\n+++\n", 2, "window"),
     ('+++\ninherits = "nobody"\n+++\n', 1, "nobody"),
     ("+++\n+++\nYou have\n$max_turn turns.", 4, "max_turn stands for nothing"),
