@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import jsonschema
@@ -96,7 +97,8 @@ class SchemaAnswer:
         """Return what `answer`, as `fitting` gave it, stands for."""
         value = _parsed(answer)
         try:
-            problems = [(error.json_path, error.message) for error in self._validator.iter_errors(value)]
+            first = islice(self._validator.iter_errors(value), MOST_PROBLEMS + 1)
+            problems = [(error.json_path, error.message) for error in first]
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
         if problems:
@@ -126,8 +128,8 @@ def _parsed(text: str) -> JSON:
 
 
 def _refuse(problems: Iterable[tuple[str, str]]) -> NoReturn:
-    said = [f"{where or '$'}: {what}"[:PROBLEM_CHARACTERS] for where, what in problems]
-    more = [f"and {len(said) - MOST_PROBLEMS} more"] if len(said) > MOST_PROBLEMS else []
+    said = [f"{where or '$'}: {what}"[:PROBLEM_CHARACTERS] for where, what in islice(problems, MOST_PROBLEMS + 1)]
+    more = ["and more"] if len(said) > MOST_PROBLEMS else []
     raise ValueError("\n".join([*said[:MOST_PROBLEMS], *more]))
 
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from rlm_kernel.assembly.answers import LONGEST, MOST_PROBLEMS, SchemaAnswer, TypedAnswer
+from rlm_kernel.assembly.answers import LONGEST, SchemaAnswer, TypedAnswer
 from rlm_kernel.assembly.asked import Asked
 from rlm_kernel.errors import ConfigError, EmptyQuestion
 
@@ -85,7 +85,7 @@ def test_an_answer_that_does_not_fit_a_type(kind: Any, answer: str, problem: str
         ({"$ref": "#"}, "1", "it is nested too deeply"),
         ({"type": "string", "format": "date"}, '"soon"', "is not a 'date'"),
         ({"uniqueItems": True}, '[{"a": [1]}, {"a": [1.0]}]', "its items are not unique"),
-        ({"items": {"type": "string"}}, str(list(range(99))), f"and {99 - MOST_PROBLEMS} more"),
+        ({"items": {"type": "string"}}, str(list(range(99))), "\nand more$"),
         ({"type": "string"}, '"' + "x" * LONGEST + '"', "are the most that are taken"),
     ],
 )
