@@ -14,6 +14,7 @@ from rlm_kernel.assembly.kept import Kept
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.assembly.thread import LoopThread, cancel_once
+from rlm_kernel.budget import Amounts
 from rlm_kernel.errors import RlmKernelError, SessionError
 from rlm_kernel.events import AnyEvent
 from rlm_kernel.recording import Following
@@ -81,6 +82,10 @@ class Session:
                 raise SessionError("the session was closed while the question was being answered") from error
             raise
 
+    def remaining(self) -> Amounts:
+        """Return what all questions to come may still use together."""
+        return self._opened.result().budget.remaining()
+
     async def events(self) -> AsyncIterator[AnyEvent]:
         """Yield every recorded event of the session, as `async for event in run` does for a `RunHandle`."""
         async for record in self._following.records():
@@ -111,6 +116,10 @@ class SessionInThread:
     def ask(self, question: str, *, answer_type: Any = None) -> RunResult[Any]:
         """Answer `question`, as `Session.ask` does; an interrupt cancels it before it is raised on."""
         return self._thread.run(self._session.ask(question, answer_type=answer_type))
+
+    def remaining(self) -> Amounts:
+        """Return what all questions to come may still use together."""
+        return self._session.remaining()
 
 
 class Opening:

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Generic, Self, TypeVar
 
+from rlm_kernel.assembly.asking import OpenRun
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.thread import LoopThread, cancel_once
+from rlm_kernel.budget import Amounts
 from rlm_kernel.errors import RunCancelled
 from rlm_kernel.events import AnyEvent, Record
 from rlm_kernel.recording import Following
@@ -27,11 +29,13 @@ class RunHandle(Generic[T]):
     def __init__(
         self,
         following: Following,
-        running: Coroutine[Any, Any, RunResult[T]],
+        running: Callable[[Callable[[OpenRun], None]], Coroutine[Any, Any, RunResult[T]]],
         begin: Callable[[Coroutine[Any, Any, RunResult[T]]], asyncio.Task[RunResult[T]]],
     ) -> None:
+        """`running` tells what it is given of the run once that is open; `begin` makes it a task."""
         self._following = following
-        self._task = begin(running)
+        self._opened: OpenRun | None = None
+        self._task = begin(running(self._open))
         self._task.add_done_callback(lambda _: following.end())
         self._loop = asyncio.get_running_loop()
 
@@ -58,6 +62,10 @@ class RunHandle(Generic[T]):
         """Whether the run has ended."""
         return self._task.done()
 
+    def remaining(self) -> Amounts | None:
+        """Return what the run may still use; None before its session is open."""
+        return None if self._opened is None else self._opened.budget.remaining()
+
     async def result(self) -> RunResult[T]:
         """Wait for the run's result; a cancel ends the waiting, not the run.
 
@@ -74,6 +82,9 @@ class RunHandle(Generic[T]):
         May be called from any thread, and more than once.
         """
         self._loop.call_soon_threadsafe(cancel_once, [self._task])
+
+    def _open(self, opened: OpenRun) -> None:
+        self._opened = opened
 
 
 class RunInThread(Generic[T]):
@@ -120,6 +131,10 @@ class RunInThread(Generic[T]):
     def result(self) -> RunResult[T]:
         """Wait for the run's result, as `RunHandle.result` does."""
         return self._thread.run(self._run.result())
+
+    def remaining(self) -> Amounts | None:
+        """Return what the run may still use, as `RunHandle.remaining` does."""
+        return self._run.remaining()
 
     def cancel(self) -> None:
         """Let the run end as cancelled, as `RunHandle.cancel` does; from any thread."""

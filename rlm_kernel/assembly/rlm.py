@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Self, TypeVar, overload
 
 from rlm_kernel.assembly.asked import Asked
-from rlm_kernel.assembly.asking import open_run
+from rlm_kernel.assembly.asking import OpenRun, open_run
 from rlm_kernel.assembly.contexts import Context
 from rlm_kernel.assembly.dialogue import Opening, Session
 from rlm_kernel.assembly.handle import RunHandle, RunInThread
@@ -157,13 +157,17 @@ class RLM:
     def _start(self, asked: Asked, context: Context) -> RunHandle[Any]:
         following = Following()
         listeners = replace(self._listeners, following=following)
-        return RunHandle(following, self._answer(asked, context, listeners), self._kept.begin)
+        return RunHandle(following, lambda tell: self._answer(asked, context, listeners, tell), self._kept.begin)
 
     def _loop_thread(self) -> tuple[LoopThread, bool]:
         """Return the thread for code that is not async, and whether the caller is to close it."""
         return (LoopThread(self.aclose), True) if self._thread is None else (self._thread, False)
 
-    async def _answer(self, asked: Asked, context: Context, listeners: Listeners) -> RunResult[Any]:
+    async def _answer(
+        self, asked: Asked, context: Context, listeners: Listeners, tell: Callable[[OpenRun], None] | None = None
+    ) -> RunResult[Any]:
         started = time.monotonic()
         async with open_run(self._kept, listeners, context, asked.question, started) as run:
+            if tell is not None:
+                tell(run)
             return await run.ask(asked, started)

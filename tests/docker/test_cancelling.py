@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rlm_kernel.events import (
     ModelRequested,
     QuestionFailed,
     RunFinished,
+    SandboxStarted,
     SubcallRequested,
 )
 from tests.docker.test_rlm import cell, recorded, script, settings
@@ -208,3 +210,42 @@ async def test_hooks_of_a_run(settings: Settings, tmp_path: Path) -> None:
         await rlm.acompletion("Why?", "banana")
     called.remove("chunking_done")  # it comes on another way than sub-calls do
     assert called == ["variable_loaded", "invoke_start", "invoke_complete", "cell_done", "answer one"]
+
+
+async def test_what_remains_of_a_budget(settings: Settings, tmp_path: Path) -> None:
+    """A handle tells nothing before its run is open, then what is left; a session's questions share one budget."""
+    limited = replace(settings, max_subcalls=3)
+    turns = cell("FINAL(llm_query('a'))"), cell("FINAL(llm_query_batched(['b', 'c'])[0])")
+    sub = script(tmp_path, "one", "two", "three")
+    async with RLM(script(tmp_path, *turns), sub, settings=limited) as rlm:
+        run = rlm.start("Why?", "banana")
+        assert run.remaining() is None
+        await run.result()
+        left = run.remaining()
+        assert left is not None
+        assert (left.subcalls, left.cost_usd) == (2, None)
+    async with RLM(script(tmp_path, *turns), sub, settings=limited) as rlm, rlm.session("banana") as session:
+        left_after = []
+        for question in ("One?", "Two?"):
+            await session.ask(question)
+            left_after.append(session.remaining().subcalls)
+    assert left_after == [2, 0]
+
+
+async def test_a_cancel_while_waiting_for_a_seat(settings: Settings, tmp_path: Path) -> None:
+    """A run that waits because no more may run at once is cancelled where it stands, without a container."""
+    events, reached = Events(), asyncio.Event()
+    events.on(CellStarted, reached.set)
+    only_one = replace(settings, max_sessions=1)
+    async with RLM(script(tmp_path, cell("while True: pass")), settings=only_one, on_event=events) as rlm:
+        first = rlm.start("Why?", "banana")
+        await reached.wait()
+        second = rlm.start("Why?", "banana")
+        async for event in second:
+            if isinstance(event, ContextStored):
+                second.cancel()
+        with pytest.raises(RunCancelled):
+            await second.result()
+        assert not first.done
+    assert len(events.of(SandboxStarted)) == 1
+    assert [end.status for end in events.of(RunFinished)] == ["cancelled", "cancelled"]
