@@ -89,10 +89,13 @@ async def open_job(
     """
     read = read_job(job, root=root)
     settings = [trace(options, None, node.settings).settings for node in read.nodes]
+    known: set[Settings] = set()
     for node, chosen in zip(read.nodes, settings, strict=True):
         try:
-            async with Models.open(chosen):
-                _check(node, chosen)
+            _check(node, chosen)
+            if chosen not in known:
+                async with Models.open(chosen):
+                    known.add(chosen)
         except (ConfigError, ContextError) as error:
             raise type(error)(f"{read.origin}: {node.place}: {error}") from error
     return OpenJob(read, settings)

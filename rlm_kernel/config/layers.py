@@ -92,5 +92,13 @@ def config_files(named: str | None) -> tuple[Path, ...]:
     if named == NO_FILE:
         return ()
     own = platformdirs.user_config_path("rlm_kernel") / "config.toml"
-    found = [own] if own.exists() else []
-    return (Path(named).expanduser().absolute(), *found) if named else tuple(found)
+    found = (own,) if _may_be_there(own) else ()
+    return (Path(named).expanduser().absolute(), *found) if named else found
+
+
+def _may_be_there(path: Path) -> bool:
+    """Return whether there is something at `path`; what can't be told is told by reading it."""
+    try:
+        return path.exists()
+    except OSError:
+        return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from rlm_kernel import arun_job, run_job
-from rlm_kernel.assembly.jobs import PLAIN_TOKENS
+from rlm_kernel.assembly.jobs import PLAIN_TOKENS, open_job
 from rlm_kernel.cli.commands import cli, main
+from rlm_kernel.config.job import read_job
 from rlm_kernel.errors import (
     BudgetExceeded,
     ConfigError,
@@ -153,6 +155,26 @@ async def test_all_of_a_job_is_checked_before_it_begins(
         await arun_job(write("A", "B", n1=change), on_event=events)
     assert events.of(ModelRequested) == []
     assert not (state / "runs").exists()
+
+
+async def test_a_job_of_many_nodes_is_checked_soon(write: Write) -> None:
+    """Models that many nodes share are looked at once: hundreds of nodes take a moment."""
+    job = json.loads(write("A").read_text())
+    nodes = [
+        {**job["nodes"][0], "id": f"n{number}", "model": str(write("A").with_name("0.md"))} for number in range(200)
+    ]
+    started = time.process_time()
+    assert len((await open_job({"nodes": nodes}, root=Path("/"))).nodes) == 200
+    assert time.process_time() - started < 10
+
+
+def test_the_examples_are_jobs() -> None:
+    """What lies in examples/jobs can be read."""
+    folder = Path(__file__).parents[3] / "examples" / "jobs"
+    assert {path.name: len(read_job(path).nodes) for path in folder.iterdir() if path.suffix in (".json", ".yaml")} == {
+        "one_question.json": 1,
+        "two_questions.yaml": 2,
+    }
 
 
 async def test_a_failure_keeps_the_results_before_it(write: Write) -> None:

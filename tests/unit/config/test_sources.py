@@ -184,6 +184,13 @@ def test_a_file_that_is_named_has_to_be_there(own: Path, tmp_path: Path) -> None
         resolve({}, {})
 
 
+def test_a_file_that_cannot_be_reached_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of settings that can't be entered is an error, not a folder without settings."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", f"/{'x' * 300}")
+    with pytest.raises(ConfigError, match=r"config\.toml can't be read: File name too long"):
+        resolve({}, {})
+
+
 def test_no_file_is_looked_for_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that someone else wrote can't set where contexts go, by being the current one."""
     for name in ("config.toml", "rlm-kernel.toml", "rlm_kernel.toml", ".rlm_kernel.toml", "pyproject.toml"):
