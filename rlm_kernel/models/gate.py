@@ -15,6 +15,9 @@ from rlm_kernel.models.loops import soon
 from rlm_kernel.models.model import Queued
 from rlm_kernel.models.turns import UNLIMITED, Rates, Ticket, Turns
 
+LONGEST_PAUSE = 600.0
+"""What a provider can ask for at most with one reply: a header that is wrong is not to end all use of it."""
+
 
 class Pass(Ticket):
     """A call at a gate: waiting for its turn in its own event loop, then through."""
@@ -113,7 +116,7 @@ class Gate:
             else:
                 self._breaker.ended(trial=call.trial)
             if isinstance(error, RetryableModelError) and error.retry_after is not None:
-                self._closed_until = max(self._closed_until, now + error.retry_after)
+                self._closed_until = max(self._closed_until, now + min(error.retry_after, LONGEST_PAUSE))
             self._advance()
 
     def _use(self, change: Callable[[Rates], None], changed: Rates) -> None:

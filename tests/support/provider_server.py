@@ -77,14 +77,14 @@ class ProviderServer:
         self._answer = answer or (lambda body: self.always)
 
     @asynccontextmanager
-    async def run(self) -> AsyncIterator[ProviderServer]:
-        """Serve on a free port of 127.0.0.1 until the block ends."""
+    async def run(self, port: int = 0) -> AsyncIterator[ProviderServer]:
+        """Serve on `port` of 127.0.0.1, a free one if it is 0, until the block ends."""
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/chat/completions", self._handle)
         app.router.add_post("/v1/messages", self._handle)
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1)
         await runner.setup()
-        sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        sock = socket.create_server(("127.0.0.1", port), backlog=1024)
         try:
             await web.SockSite(runner, sock).start()
             self.url = f"http://127.0.0.1:{sock.getsockname()[1]}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import pytest
 from rlm_kernel.assembly.clients import PROVIDERS, OpenedModel, open_model
 from rlm_kernel.assembly.models import Chain, Clients, Models, gate_of
 from rlm_kernel.config import Settings
-from rlm_kernel.errors import ConfigError, MissingKey, UnknownModel
+from rlm_kernel.errors import ConfigError, MissingKey, ModelUnreachable, UnknownModel
+from rlm_kernel.models import breaker
 from rlm_kernel.models.gate import Gate
 from rlm_kernel.models.metering import Meter
 from rlm_kernel.models.model import Model, ModelRequest
@@ -332,3 +335,25 @@ async def test_runs_share_open_clients(vllm: ProviderServer, tmp_path: Path) -> 
                 clients.append(models.clients[1])
     assert clients[0] is clients[1]
     assert len(vllm.requests) == 2
+
+
+async def test_a_dead_address_is_given_up_until_it_is_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Calls to an address where nothing listens soon fail at once, of other runs too; once it is back all go."""
+    monkeypatch.setattr(breaker, "SPAN", 0.0)
+    monkeypatch.setattr(breaker, "FIRST_REST", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("VLLM_BASE_URL", f"http://127.0.0.1:{port}/v1")
+    settings = Settings(model="vllm:m", retry_attempts=1, state_dir=tmp_path)
+    async with asyncio.timeout(30), Models.open(settings) as first, Models.open(settings) as second:
+        for _ in range(breaker.FAILURES):
+            with pytest.raises(ModelUnreachable, match="Connect call failed"):
+                await first.sub.complete(ASK)
+        with pytest.raises(ModelUnreachable, match=f"127.0.0.1:{port} in 5 attempts, so none is made"):
+            await second.sub.complete(ASK)
+        async with ProviderServer().run(port) as server:
+            while not server.requests:
+                with suppress(ModelUnreachable):
+                    await second.sub.complete(ASK)
+                await asyncio.sleep(0.05)
+            await asyncio.gather(*(first.sub.complete(ASK) for _ in range(20)))

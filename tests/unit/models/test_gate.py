@@ -20,7 +20,7 @@ from rlm_kernel.errors import (
     RateLimited,
 )
 from rlm_kernel.models.breaker import FAILURES, FIRST_REST, LONGEST_REST, SPAN, Breaker
-from rlm_kernel.models.gate import Gate, Pass
+from rlm_kernel.models.gate import LONGEST_PAUSE, Gate, Pass
 from rlm_kernel.models.limited import Gated
 from rlm_kernel.models.retry import Retrying, RetryPolicy
 from rlm_kernel.models.turns import Rates
@@ -193,12 +193,23 @@ async def test_a_wish_past_all_patience_fails_at_once() -> None:
     running = await _enter(gate)
     waiting = asyncio.ensure_future(_enter(gate, patience=60.0))
     await asyncio.sleep(0)
-    gate.leave(running, error=RateLimited("tomorrow", retry_after=3600.0))
-    with pytest.raises(RateLimited, match="there asked for 3600 s") as caught:
+    gate.leave(running, error=RateLimited("later", retry_after=300.0))
+    with pytest.raises(RateLimited, match="there asked for 300 s") as caught:
         await waiting
-    assert caught.value.retry_after == pytest.approx(3600, abs=5)
+    assert caught.value.retry_after == pytest.approx(300, abs=5)
     with pytest.raises(RateLimited):
         await _enter(gate, patience=60.0)
+
+
+async def test_a_senseless_wish_is_cut() -> None:
+    """A provider that asks for a year is asked again after ten minutes."""
+    clock = Clock()
+    gate = Gate("there", clock=clock)
+    gate.leave(await _enter(gate), error=RateLimited("never", retry_after=3e7))
+    with pytest.raises(RateLimited):
+        await _enter(gate, patience=60.0)
+    clock.now += LONGEST_PAUSE
+    gate.leave(await _enter(gate, patience=60.0))
 
 
 async def _fail(gate: Gate, count: int) -> None:
