@@ -15,6 +15,7 @@ from rlm_kernel.events import (
     CellFinished,
     CellOutput,
     ContextStored,
+    KernelRebuilt,
     Notice,
     RunFinished,
     RunStarted,
@@ -174,6 +175,17 @@ async def test_waiting_for_sessions_is_no_time_of_the_cell(settings: Settings) -
     nap = "import time; time.sleep(1.2)"
     code = f"FINAL(rlm_query({NEXT.join([nap, nap, 'FINAL(1)'])!r}))"
     assert (await run(replace(settings, cell_timeout=2.0), code)).answer == "1"
+
+
+async def test_a_rebuild_asks_no_session_again(settings: Settings) -> None:
+    """Where a kernel is lost, its cells run again with what sessions had answered, by question and context."""
+    events = Events()
+    first = "a, b = rlm_query_batched(['FINAL(context)'] * 2, contexts=['one', ['two']])"
+    code = NEXT.join([first, "import os; os._exit(1)", "FINAL([a, b])"])
+    result = await run(replace(settings, rebuild=True), code, events)
+    assert result.answer == '["one", "[\\"two\\"]"]'
+    assert len(events.of(RunStarted)) == 3
+    assert [(event.cells, event.failed) for event in events.of(KernelRebuilt)] == [([1], None)]
 
 
 async def test_many_sessions_and_two_seats(settings: Settings) -> None:

@@ -32,6 +32,7 @@ ANSWERS = "FINAL(len(context))"
 class Step(NamedTuple):
     """Where to stop: at an event, or before or after a function's call; `cell` is what the model's cell does.
 
+    `below` are the cells of sessions that it starts, each by the one before.
     `later` is how many seconds the cell needs from the event on to get where it should be, and can't tell that. `pool`
     sandboxes are started ahead.
     """
@@ -42,6 +43,7 @@ class Step(NamedTuple):
     cell: str = ANSWERS
     later: float = 0.0
     pool: int = 0
+    below: tuple[str, ...] = ()
 
 
 STEPS: dict[str, Step] = {
@@ -59,6 +61,9 @@ STEPS: dict[str, Step] = {
     "while a cell's child spins": Step(event="CellOutput", cell=FORKS),
     "beside sandboxes that wait": Step(event="CellOutput", cell=SPINS_LATER, pool=2),
     "while a sub-call is in flight": Step(event="SubcallRequested", cell="llm_query('why?')"),
+    "while sessions below spin": Step(
+        event="CellOutput", cell="rlm_query('why?')", below=("rlm_query('but why?')", SPINS)
+    ),
     "while the kernel is replaced": Step(event="KernelLost", cell="import os; os._exit(1)"),
     "between two turns": Step(event="CellFinished"),
     "when there is an answer": Step(event="AnswerGiven"),
@@ -111,8 +116,10 @@ def main(name: str, carrier: Any, state: Path) -> None:
     if place := step.before or step.after:
         setattr(*place, around(getattr(*place), step))
     script = state.parent / "script.md"
-    script.write_text(f"--- turn ---\n```repl\n{step.cell}\n```\n")
-    settings = Settings(model=f"scripted:{script}", carrier=carrier, state_dir=state, pool_size=step.pool)
+    script.write_text("".join(f"--- turn ---\n```repl\n{cell}\n```\n" for cell in (step.cell, *step.below)))
+    settings = Settings(
+        model=f"scripted:{script}", carrier=carrier, state_dir=state, pool_size=step.pool, max_depth=len(step.below)
+    )
     with RLM(settings=settings, on_event=Teller(step)) as rlm:
         rlm.completion("how long?", "a context")
 
