@@ -99,13 +99,15 @@ class Seat:
         self.depth = depth
         self._seats = seats
         self._ticket: _Ticket | None = None
+        self._wanted = False
         self._below = 0
         self._alone = asyncio.Event()
         self._alone.set()
 
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
-        """Have the seat in the block, once it is free."""
+        """Have the seat in the block, once it is free. Calls for sessions below may end after the block."""
+        self._wanted = True
         self._ticket = self._seats.join(self.depth, begun=False)
         try:
             await self._again()
@@ -120,6 +122,7 @@ class Seat:
         The block's error is raised then too, but a cancel at once: `ready` tells when this session may go on after one.
         """
         child = Seat(self._seats, self.depth + 1)
+        child._wanted = True
         child._ticket = self._seats.swap(self._ticket, child.depth)
         self._ticket = None
         self._below += 1
@@ -130,8 +133,9 @@ class Seat:
                 yield child
             finally:
                 self._below -= 1
-                if not self._below:  # queued before the child's seat is free, to be the one who gets it
-                    self._ticket = self._seats.join(self.depth, begun=True)
+                if not self._below:
+                    if self._wanted and self._ticket is None:  # before the child's seat is free, to be who gets it
+                        self._ticket = self._seats.join(self.depth, begun=True)
                     self._alone.set()
                 child._leave()
         except Exception:
@@ -156,6 +160,7 @@ class Seat:
             await self._ticket.over.wait()
 
     def _leave(self) -> None:
+        self._wanted = False
         if self._ticket is not None:
             self._seats.leave(self._ticket)
             self._ticket = None

@@ -12,6 +12,7 @@ from rlm_kernel import RLM, Settings
 from rlm_kernel.assembly import RunResult
 from rlm_kernel.events import (
     AnyEvent,
+    BudgetSpent,
     CellFinished,
     CellOutput,
     ContextStored,
@@ -139,17 +140,15 @@ async def test_a_cancel_takes_all_below_along(settings: Settings) -> None:
                 self.runs.set()
 
     events = Deepest()
-    async with RLM(settings=settings, on_event=events) as rlm:
+    async with RLM(settings=replace(settings, max_sessions=1), on_event=events) as rlm:
         task = asyncio.ensure_future(rlm.acompletion(nested(2, "print('here', flush=True)\nwhile True: pass"), "c"))
         await asyncio.wait_for(events.runs.wait(), 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert [(node, event.status) for node, event in events.at(RunFinished)] == [
-        ("s1/s1", "cancelled"),
-        ("s1", "cancelled"),
-        ("", "cancelled"),
-    ]
+        ended = [(node, event.status) for node, event in events.at(RunFinished)]
+        assert (await rlm.acompletion("FINAL('its seat is free')", "c")).answer == "its seat is free"
+    assert ended == [("s1/s1", "cancelled"), ("s1", "cancelled"), ("", "cancelled")]
 
 
 async def test_a_cell_takes_all_below_along(settings: Settings) -> None:
@@ -175,6 +174,19 @@ async def test_waiting_for_sessions_is_no_time_of_the_cell(settings: Settings) -
     nap = "import time; time.sleep(1.2)"
     code = f"FINAL(rlm_query({NEXT.join([nap, nap, 'FINAL(1)'])!r}))"
     assert (await run(replace(settings, cell_timeout=2.0), code)).answer == "1"
+
+
+async def test_a_session_has_a_share_of_the_budget(settings: Settings) -> None:
+    """A session may use its share of what was left when it began, is told when that is spent, and leaves the rest."""
+    events = Events()
+    greedy = (
+        "n = 0\ntry:\n    while True:\n        llm_query('x')\n        n += 1\nexcept BudgetExceeded:\n    FINAL(n)"
+    )
+    code = f"FINAL([rlm_query({greedy!r}), llm_query('y')])"
+    result = await run(replace(settings, max_subcalls=9, child_share=0.5), code, events)
+    assert (result.answer, result.status) == ('["4", "echo y"]', "answered")
+    assert [node for node, _ in events.at(BudgetSpent)] == ["s1"]
+    assert result.usage["vllm:sub"].calls == 5
 
 
 async def test_a_rebuild_asks_no_session_again(settings: Settings) -> None:

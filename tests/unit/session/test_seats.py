@@ -200,6 +200,34 @@ async def test_a_cancelled_call_leaves_its_session_waiting_for_its_seat() -> Non
     assert order == [1]
 
 
+async def test_who_has_gone_wants_no_seat_back() -> None:
+    """Where a call outlives the block that had its session's seat, none is lost, then or when it is taken anew."""
+    seats = Seats(1)
+    seat, asked, end = Seat(seats), asyncio.Event(), asyncio.Event()
+
+    async def call() -> None:
+        async with seat.below():
+            asked.set()
+            await end.wait()
+
+    for again in (False, True):
+        asked.clear()
+        end.clear()
+        async with seat.taken():
+            task = asyncio.ensure_future(call())
+            await asked.wait()
+        if again:
+            taking = asyncio.ensure_future(seat.taken().__aenter__())
+            await asyncio.sleep(0)
+            end.set()
+            await asyncio.wait_for(taking, 5)
+            seat._leave()
+        end.set()
+        await asyncio.wait_for(task, 5)
+        async with asyncio.timeout(5), Seat(seats).taken():
+            pass
+
+
 def test_threads_share_the_seats() -> None:
     """Sessions of several event loops keep to one limit, and one that closes with a session in the queue harms none."""
     seats, running, most = Seats(2), 0, 0
