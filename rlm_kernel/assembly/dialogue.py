@@ -14,7 +14,7 @@ from rlm_kernel.assembly.kept import Kept
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.assembly.thread import LoopThread, cancel_once
-from rlm_kernel.budget import Amounts
+from rlm_kernel.budget import Amounts, Budget
 from rlm_kernel.errors import RlmKernelError, SessionError
 from rlm_kernel.events import AnyEvent
 from rlm_kernel.recording import Following
@@ -84,7 +84,12 @@ class Session:
 
     def remaining(self) -> Amounts:
         """Return what all questions to come may still use together."""
-        return self._opened.result().budget.remaining()
+        return self.budget.remaining()
+
+    @property
+    def budget(self) -> Budget:
+        """What all questions together may use; it tells what was used, and what a call would take."""
+        return self._opened.result().budget
 
     async def events(self) -> AsyncIterator[AnyEvent]:
         """Yield every recorded event of the session, as `async for event in run` does for a `RunHandle`."""
@@ -120,6 +125,11 @@ class SessionInThread:
     def remaining(self) -> Amounts:
         """Return what all questions to come may still use together."""
         return self._session.remaining()
+
+    @property
+    def budget(self) -> Budget:
+        """What all questions together may use, as `Session.budget`."""
+        return self._session.budget
 
 
 class Opening:

@@ -9,7 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 from rlm_kernel.assembly.asking import OpenRun
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.thread import LoopThread, cancel_once
-from rlm_kernel.budget import Amounts
+from rlm_kernel.budget import Amounts, Budget
 from rlm_kernel.errors import RunCancelled
 from rlm_kernel.events import AnyEvent, Record
 from rlm_kernel.recording import Following
@@ -65,6 +65,11 @@ class RunHandle(Generic[T]):
     def remaining(self) -> Amounts | None:
         """Return what the run may still use; None before its session is open."""
         return None if self._opened is None else self._opened.budget.remaining()
+
+    @property
+    def budget(self) -> Budget | None:
+        """What the run may use; it tells what was used, and what a call would take. None before its session is open."""
+        return None if self._opened is None else self._opened.budget
 
     async def result(self) -> RunResult[T]:
         """Wait for the run's result; a cancel ends the waiting, not the run.
@@ -135,6 +140,11 @@ class RunInThread(Generic[T]):
     def remaining(self) -> Amounts | None:
         """Return what the run may still use, as `RunHandle.remaining` does."""
         return self._run.remaining()
+
+    @property
+    def budget(self) -> Budget | None:
+        """What the run may use, as `RunHandle.budget`."""
+        return self._run.budget
 
     def cancel(self) -> None:
         """Let the run end as cancelled, as `RunHandle.cancel` does; from any thread."""

@@ -146,3 +146,26 @@ async def test_without_any_turn_there_is_no_answer(
     with pytest.raises(BudgetExceeded, match="--max-total-tokens"):
         await answer(replace(settings, max_total_tokens=100), events, script(tmp_path, "FINAL(no)"))
     assert events.of(RunFinished)[0].status == "failed"
+
+
+async def test_what_is_left_can_be_asked(
+    settings: Settings, events: Events, server: ProviderServer, tmp_path: Path
+) -> None:
+    """A session and a handle on a run tell what was used, what remains, and what a call would take."""
+    ask = cell("FINAL(llm_query('x'))")
+    limited = replace(settings, max_subcalls=5, max_total_tokens=1_000_000)
+    async with RLM(script(tmp_path, ask, ask), "vllm:m", settings=limited) as rlm:
+        async with rlm.session("text") as session:
+            assert session.budget.remaining().subcalls == 5
+            await session.ask("How many?")
+            assert session.budget.remaining().subcalls == 4
+            assert session.budget.spent is None
+            assert session.budget.estimate("x", "vllm:m").fits
+            assert not session.budget.estimate("word " * 2 * 10**6, "vllm:m").fits
+        run = rlm.start("How many?", "text")
+        before = run.budget
+        assert before is None
+        assert (await run.result()).answer == "ok"
+        assert run.budget is not None
+        assert run.budget.used().subcalls == 1
+        assert run.budget.remaining().cost_usd is None
