@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from tests.docker.conftest import OpenSession
 from tests.docker.test_rlm import cell, script, settings
 from tests.support.fakes import FakeModel
 from tests.support.images import GIF, JPEG, PNG
+from tests.support.provider_server import ProviderServer, Reply
 from tests.support.sinks import Events
 
 __all__ = ["settings"]
@@ -77,6 +80,24 @@ async def test_a_run_about_an_image(settings: Settings, tmp_path: Path, events: 
     assert f"`context` is an image (image/png, 1 x 1 pixels, {len(PNG)} bytes)" in said
     assert "`llm_query(prompt, images=[context])`" in said
     assert events.of(ContextStored)[0].kind == "image"
+
+
+async def test_a_provider_is_sent_the_image(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, events: Events
+) -> None:
+    """From a file on the host to the body of the provider's request, in its shape; recorded is the digest alone."""
+    (tmp_path / "scan.png").write_bytes(PNG)
+    code = "FINAL(llm_query('what?', images=[scan]))"
+    async with ProviderServer(lambda body: Reply(text="a dot")).run() as server:
+        monkeypatch.setenv("VLLM_BASE_URL", f"{server.url}/v1")
+        async with RLM(script(tmp_path, cell(code)), "vllm:m", settings=settings, on_event=events) as rlm:
+            result = await rlm.acompletion("What is it?", Contexts(scan=tmp_path / "scan.png", note="text"))
+    assert result.answer == "a dot"
+    encoded = base64.b64encode(PNG).decode()
+    assert f"data:image/png;base64,{encoded}" in server.requests[0].raw.decode()
+    recording = (result.recording / "events.jsonl").read_text()
+    assert hashlib.sha256(PNG).hexdigest() in recording
+    assert encoded not in recording
 
 
 def test_an_image_that_can_not_be_a_context(tmp_path: Path) -> None:
