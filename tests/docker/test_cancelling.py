@@ -17,6 +17,7 @@ from rlm_kernel.events import (
     AnswerGiven,
     AnyEvent,
     CellFinished,
+    CellOutput,
     CellStarted,
     ContextStored,
     KernelReady,
@@ -121,16 +122,15 @@ async def test_waiting_is_not_running(settings: Settings, tmp_path: Path) -> Non
 
 async def test_a_question_is_cancelled_and_the_next_one_asked(settings: Settings, tmp_path: Path) -> None:
     """A cancel stops the running cell; its variables are there for the next question, which knows of the stop."""
-    turns = cell("x = 7\nwhile True: pass"), cell("FINAL(x)")
+    turns = cell("x = 7\nprint(x, flush=True)\nwhile True: pass"), cell("FINAL(x)")
     events, reached = Events(), asyncio.Event()
-    events.on(CellStarted, reached.set)
+    events.on(CellOutput, reached.set)
     async with (
         RLM(script(tmp_path, *turns), settings=settings, on_event=events) as rlm,
         rlm.session("banana") as session,
     ):
         ask = asyncio.ensure_future(session.ask("One?"))
         await reached.wait()
-        await asyncio.sleep(0.2)  # into the loop
         ask.cancel()
         with pytest.raises(asyncio.CancelledError):
             await ask

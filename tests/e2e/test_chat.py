@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -66,3 +67,26 @@ def test_ctrl_c_ends_a_chat_from_a_pipe(program: Program, script: Callable[..., 
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     assert "interrupted" in err
+
+
+def test_ctrl_c_in_a_terminal_stops_the_question_alone(program: Program, script: Callable[..., str], text: str) -> None:
+    """The next question is asked and finds the variables of the one that was stopped."""
+    model = script("x = 7\nprint('be' + 'gun', flush=True)\nwhile True: pass", "FINAL(x)")
+    terminal, stdin = os.openpty()
+    try:
+        process = program.start("-m", "rlm_kernel", "chat", "--verbose", "--model", model, "-c", text, stdin=stdin)
+        assert process.stderr is not None
+        assert process.stdout is not None
+        os.write(terminal, b"One?\n")
+        for line in ("begun", "interrupted"):
+            while line not in process.stderr.readline():
+                pass
+            if line == "begun":
+                process.send_signal(signal.SIGINT)
+        os.write(terminal, b"Two?\n\x04")
+        assert process.stdout.readline() == "7\n"
+        process.communicate(timeout=60)
+        assert process.returncode == 130  # the first question's
+    finally:
+        os.close(terminal)
+        os.close(stdin)
