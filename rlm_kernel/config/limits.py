@@ -26,7 +26,8 @@ class LimitSettings:
         int | None, Setting("Sub-calls that the whole run may make.", "N", parse_whole, least=0, optional=True)
     ] = 10_000
     max_depth: Annotated[
-        int, Setting("How deep sessions may start sessions of their own.", "N", parse_whole, least=0, most=100)
+        int,
+        Setting("The deepest session that there may be; the run's own is at 0.", "N", parse_whole, least=0, most=100),
     ] = 1
     max_input_tokens: Annotated[
         int | None, Setting("Input tokens of all calls together.", "N", parse_whole, least=1, optional=True)

@@ -19,7 +19,7 @@ import time
 from rlm_guest import questions
 calls = [questions._host.encode("rlm", prompt="FINAL(1)", model=None, context="x" * 20_000) for _ in range(5000)]
 futures = [questions._host.post(*call) for call in calls]
-time.sleep(3)
+time.sleep(1.5)
 """
 
 
