@@ -71,6 +71,18 @@ def _items(value: Any) -> list[Any]:
     return [*value.values()] if isinstance(value, dict) else value
 
 
+_LONG_KEY = re.compile(
+    r"(?<![\w-])(?:(?:[\w-]++|\"[^\"\n]*+\"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}" % MOST_NESTING  # noqa: UP031 - braces
+)
+"""A key of so many parts; the reader takes the square of their number, in steps."""
+
+
+def _read_toml(text: str) -> Any:
+    if _LONG_KEY.search(text):
+        raise RecursionError
+    return tomllib.loads(text)
+
+
 def _read_yaml(text: str) -> Any:
     from rlm_kernel.config.yaml import read_yaml  # noqa: PLC0415 - it takes long to load, and few need it
 
@@ -96,7 +108,7 @@ def _no_number(word: str) -> NoReturn:
 
 FORMS: dict[str, Callable[[str], Any]] = {
     ".json": _read_json,
-    ".toml": tomllib.loads,
+    ".toml": _read_toml,
     ".yaml": _read_yaml,
     ".yml": _read_yaml,
 }

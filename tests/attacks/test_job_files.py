@@ -46,6 +46,17 @@ HOSTILE = {
 }
 
 
+@pytest.mark.parametrize("key", ["a", '"a"', "'a'"])
+def test_a_key_without_end_is_refused_soon(key: str, tmp_path: Path) -> None:
+    """A key of TOML with many parts would take its reader minutes."""
+    path = tmp_path / "job.toml"
+    path.write_text(f"{key}{f'.{key}' * 100_000} = 1\n")
+    started = time.process_time()
+    with pytest.raises(RlmKernelError, match="nests deeper than 50"):
+        read_job(path)
+    assert time.process_time() - started < 5
+
+
 @pytest.mark.parametrize(("text", "message"), HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_file_is_refused_soon_and_in_little_memory(text: str, message: str, tmp_path: Path) -> None:
     """It is an error of ours that says why, in less than seconds, and the file is not what memory goes to."""
