@@ -40,13 +40,13 @@ _LISTED = "What you did in them, each cut short:\n\n{}"
 class Keeping:
     """What a conversation is to keep: the `question`, where that is not its first one, and so much of the last turns.
 
-    `refused`: the provider could not take it any more, so the model can't be asked to sum it up either.
+    `alone`: the model can't be asked to sum it up, as the provider could not take it any more, or the budget is spent.
     """
 
     question: str | None
     turn: int
     window: int | None
-    refused: bool
+    alone: bool
 
 
 async def compact(talk: Conversation, cells: CellRunner, sink: EventSink, keeping: Keeping) -> bool:
@@ -56,7 +56,7 @@ async def compact(talk: Conversation, cells: CellRunner, sink: EventSink, keepin
     can't be had), the variables with their types and sizes as the kernel tells them now, and the last turns.
     """
     first = _first_turn(talk.messages)
-    room = 0 if keeping.refused or keeping.window is None else int(keeping.window * _KEPT)
+    room = 0 if keeping.alone or keeping.window is None else int(keeping.window * _KEPT)
     kept_from = _kept_from(talk.messages, first, room)
     if kept_from <= first:
         kept_from = _kept_from(talk.messages, first, 0)
@@ -64,7 +64,7 @@ async def compact(talk: Conversation, cells: CellRunner, sink: EventSink, keepin
         return False
     tokens, head, tail = talk.tokens, talk.messages[:first], talk.messages[kept_from:]
     removed = talk.messages[first:kept_from]
-    noted = "" if keeping.refused else await _noted(talk, [*head, *removed, *tail])
+    noted = "" if keeping.alone else await _noted(talk, [*head, *removed, *tail])
     summary = _NOTED.format(noted) if noted else _LISTED.format(_listed(removed))
     listed = await cells.run_cell("SHOW_VARS()", turn=keeping.turn)
     question = f"\n\nThe question now:\n\n{encodable(keeping.question)}" if keeping.question is not None else ""

@@ -173,7 +173,8 @@ class Controller:
 
     def _keeping(self, *, refused: bool = False) -> compaction.Keeping:
         question = self._question if self._asks > 1 else None
-        return compaction.Keeping(question=question, turn=self._turn, window=self._profile.window, refused=refused)
+        alone = refused or self._limits.budget.spent is not None  # what is left then is for the best answer
+        return compaction.Keeping(question=question, turn=self._turn, window=self._profile.window, alone=alone)
 
     async def _act(self, completion: Completion) -> _Step:
         """Do what a reply says: run its cells in order up to the first that fails, then look for a final answer.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rlm_kernel.budget import Budget, Limits
 from rlm_kernel.controller import Controller, ControllerLimits, Outcome
+from rlm_kernel.controller.profile import find_profile
 from rlm_kernel.errors import BudgetExceeded
-from rlm_kernel.events import AnswerGiven, BudgetWarning, ModelFailed
+from rlm_kernel.events import AnswerGiven, BudgetWarning, HistoryCompacted, ModelFailed
 from rlm_kernel.kernel.result import CellResult
 from rlm_kernel.models.budgeted import Budgeted, Counted
 from rlm_kernel.models.model import Completion
@@ -94,3 +97,24 @@ async def test_turns_are_warned_of_too() -> None:
     asked = Asked(Limits(turns=5), *[CELL] * 4, "FINAL(x)")
     await asked.answer()
     assert [event.limit for event in asked.sink.events if isinstance(event, BudgetWarning)] == ["max_turns"]
+
+
+async def test_a_spent_budget_pays_no_summary() -> None:
+    """A conversation that is too long as the budget is spent is cut by the host: what is left is for the answer."""
+    usage = Usage(calls=1, input_tokens=9_000, output_tokens=10)
+    first = Completion(text=f"{CELL}\n" + "x" * 9_000, finish_reason="stop", usage=usage, served_by="fake")
+    asked = Asked(Limits(subcalls=0), "```repl\ny\n```", first, "FINAL(best)")
+    profile = replace(find_profile("fake:m"), window=10_000)
+
+    def run(code: str) -> CellResult:
+        asked.spend_in_cell = code == "x = 1\n"
+        return asked.run(code)
+
+    asked.controller = Controller(
+        asked.model, FakeCells(run), asked.sink, ControllerLimits(budget=asked.budget), profile
+    )
+    outcome = await asked.answer()
+    assert (outcome.answer, outcome.status) == ("best", "partial")
+    assert len(asked.model.requests) == 3
+    (compacted,) = [event for event in asked.sink.events if isinstance(event, HistoryCompacted)]
+    assert not compacted.by_model
