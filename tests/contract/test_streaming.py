@@ -211,11 +211,11 @@ async def test_nonsense_in_a_stream_is_worth_a_retry(model: Model, server: Provi
 
 
 async def test_many_streams_do_not_mix(model: Model, server: ProviderServer) -> None:
-    """100 streams at once, a third of which break: each has its own text or its own error."""
-    server.replies += [Reply(text=TEXT, fate="truncated" if n % 3 == 0 else "whole") for n in range(100)]
-    results = await asyncio.gather(*(ask(model) for _ in range(100)), return_exceptions=True)
+    """40 streams at once, a third of which break: each has its own text or its own error."""
+    server.replies += [Reply(text=TEXT, fate="truncated" if n % 3 == 0 else "whole") for n in range(40)]
+    results = await asyncio.gather(*(ask(model) for _ in range(40)), return_exceptions=True)
     failed = [result for result in results if isinstance(result, BaseException)]
-    assert len(failed) == 34
+    assert len(failed) == 14
     assert all(isinstance(error, ModelUnavailable) for error in failed)
     assert all(result[0].text == TEXT for result in results if not isinstance(result, BaseException))
 

@@ -263,7 +263,7 @@ async def test_what_stays_too_long_is_an_error() -> None:
 async def test_what_the_kernel_says_of_variables_is_bounded_and_plain() -> None:
     """A cell may have put something else in the place of SHOW_VARS()."""
     turns: list[Turn] = [long_reply(f"old {'x' * 9000}\n{CELL}", 3000), long_reply(CELL, 8000), NOTES, "FINAL(x)"]
-    flood = "\x1b[2J\x00evil " * 1_000_000
+    flood = "\x1b[2J\x00evil " * 100_000
     talk = Talk(turns, WINDOW, lambda code: cell_ok(flood if "SHOW_VARS" in code else "seen"))
     await talk.ask()
     told = talk.sent(3)[3].content
