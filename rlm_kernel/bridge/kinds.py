@@ -155,7 +155,7 @@ class AskModel:
             call=call,
             cell=cell,
             reason=reason,
-            asked=message.model,
+            asked=message.model and message.model[:_REFUSED_SHOWN],
             prompt=message.prompt[:_REFUSED_SHOWN],
             prompt_length=len(message.prompt),
         )

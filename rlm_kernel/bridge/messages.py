@@ -11,7 +11,6 @@ from rlm_kernel.guest.wire import MAX_IMAGES
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Prompt = Annotated[str, msgspec.Meta(min_length=1)]
-ModelName = Annotated[str, msgspec.Meta(max_length=200)]
 ContextName = Annotated[str, msgspec.Meta(max_length=200)]
 
 
@@ -27,7 +26,7 @@ class LlmMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
 
     id: Id
     prompt: Prompt
-    model: ModelName | None = None
+    model: str | None = None
     images: Annotated[list[ImageMessage], msgspec.Meta(max_length=MAX_IMAGES)] = []
 
 
@@ -39,7 +38,7 @@ class RlmMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fi
 
     id: Id
     prompt: Prompt
-    model: ModelName | None = None
+    model: str | None = None
     context: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 

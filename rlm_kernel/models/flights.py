@@ -67,7 +67,7 @@ class Flights:
         outcome: _Outcome = None
         try:
             completion = outcome = await ask()
-        except Exception as error:
+        except Exception as error:  # whatever it is, those who wait for this answer are told
             outcome = error
             raise
         else:

@@ -138,7 +138,7 @@ class Seat:
                         self._ticket = self._seats.join(self.depth, begun=True)
                     self._alone.set()
                 child._leave()
-        except Exception:
+        except Exception:  # whatever the session below failed with, this one goes on, and for that has to sit
             await self._again()
             raise
         await self._again()

@@ -100,14 +100,17 @@ async def test_refusals_do_not_fill_the_recording() -> None:
     assert "150 more" in events.of(Notice)[0].message
 
 
-async def test_only_allowed_models_answer() -> None:
-    """A guest can't choose a model that the host does not list."""
+@pytest.mark.parametrize("asked", ["openai:gpt-5-pro", "x" * 100_000])
+async def test_only_allowed_models_answer(asked: str) -> None:
+    """A guest can't choose a model that the host does not list; a name of any length is told back and recorded cut."""
     model, events = FakeModel(["never"]), Events()
     async with bridged(model, events, {"a:b": model}) as (guest, _, _):
-        await ask(guest, 1, model="openai:gpt-5-pro")
+        await ask(guest, 1, model=asked)
         reply = await guest.next(Channel.SUBCALL)
         assert reply["error"]["code"] == "refused"
-        assert "openai:gpt-5-pro" in reply["error"]["message"]
+        assert asked[:100] in reply["error"]["message"]
+        assert len(reply["error"]["message"]) < 300
+    assert [event.asked for event in events.of(SubcallRefused)] == [asked[:1000]]
     assert model.requests == []
 
 
