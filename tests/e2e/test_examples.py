@@ -16,6 +16,7 @@ SAYS = {
     "call_a_tool.py": "Lima has 9 degrees",
     "chat.py": "9 sections\nDefinitions",
     "hooks.py": "context is a str of 6\nsub-call s1 took",
+    "sessions_below.py": "s1: 3\ns2: 1\nthe run: 3, 1",
     "structured_answer.py": "Apache License 2.0 9",
     "watch_a_run.py": "3 words\nthe last one is three\nthe run was cancelled",
     "when_it_fails.py": "ScriptExhausted: the script",
