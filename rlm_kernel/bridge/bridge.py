@@ -24,6 +24,7 @@ from rlm_kernel.types import JSON
 Waiting = Callable[[], AbstractContextManager[None]]
 
 MAX_IN_FLIGHT = 1_000
+TAKEN_AT_ONCE = 500
 REFUSALS_RECORDED = 100
 _NO_CELL = Refusal("no cell is running: wait for threads and tasks before the cell ends")
 
@@ -104,16 +105,16 @@ class Bridge:
         for task in self._in_flight.values():
             task.cancel()
         while self._waiting:
-            self._take(self._waiting.popleft())
+            self._take_first()
         if self._refused > REFUSALS_RECORDED:
             self._record(Notice(message=f"{self._refused - REFUSALS_RECORDED} more sub-calls were refused"))
         self._refused = 0
 
     def _on_message(self, message: WireMessage) -> None:
-        if len(self._in_flight) < MAX_IN_FLIGHT:
-            self._take(message)
-        else:
+        if self._waiting or len(self._in_flight) >= MAX_IN_FLIGHT:
             self._waiting.append(message)
+        else:
+            self._take(message)
 
     def _take(self, message: WireMessage) -> None:
         request = read_message(message.payload)
@@ -144,12 +145,19 @@ class Bridge:
             if task.cancelled():
                 self._failed(taken, kind, asyncio.CancelledError())
             self._endpoint.release(message)
-            if self._waiting:
-                self._take_next()
+            self._take_next()
 
         task.add_done_callback(done)
 
     def _take_next(self) -> None:
+        """Take what waits as far as there is room, which refusals leave, and pause after many of them."""
+        for _ in range(TAKEN_AT_ONCE):
+            if not self._waiting or len(self._in_flight) >= MAX_IN_FLIGHT:
+                return
+            self._take_first()
+        asyncio.get_running_loop().call_soon(self._take_next)
+
+    def _take_first(self) -> None:
         try:
             self._take(self._waiting.popleft())
         except RlmKernelError as error:

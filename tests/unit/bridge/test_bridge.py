@@ -25,7 +25,7 @@ from rlm_kernel.events import (
     SubcallRequested,
 )
 from rlm_kernel.guest.wire import Channel
-from rlm_kernel.models.model import Model
+from rlm_kernel.models.model import Completion, Model, ModelRequest
 from rlm_kernel.stream import Endpoint
 from tests.support.fakes import FakeModel, SilentModel, completion
 from tests.support.guest import Guest, guest_and_endpoint
@@ -123,6 +123,50 @@ async def test_calls_over_the_limit_wait() -> None:
         await guest.flush()
         answered = {(await guest.next(Channel.SUBCALL))["id"] for _ in range(2500)}
     assert answered == set(range(2500))
+
+
+async def test_refusals_hold_up_nobody() -> None:
+    """However many of those that wait are refused, those behind them are answered."""
+
+    class Held(FakeModel):
+        go = asyncio.Event()
+
+        async def complete(self, request: ModelRequest) -> Completion:
+            await self.go.wait()
+            return completion("yes")
+
+    model = Held([])
+    async with bridged(model, Events()) as (guest, bridge, _), asyncio.timeout(20):
+        for number in range(3000):
+            refused = {"model": "another"} if 1000 <= number < 2999 else {}
+            payload = json.dumps({"kind": "llm", "id": number, "prompt": "p", **refused}).encode()
+            guest.wire.send(Channel.SUBCALL, payload)
+        await guest.flush()
+        while len(bridge._waiting) < 2000:
+            await asyncio.sleep(0.01)
+        model.go.set()
+        replies = [await guest.next(Channel.SUBCALL) for _ in range(3000)]
+    assert sorted(reply["id"] for reply in replies) == list(range(3000))
+    assert {reply["id"] for reply in replies if "text" in reply} == {*range(1000), 2999}
+
+
+async def test_a_malformed_call_that_waited_ends_the_session_too() -> None:
+    """Broken messages behind those in flight are met at the cell's end, and the calls in flight still end."""
+    model = SilentModel()
+    async with (
+        guest_and_endpoint() as (guest, endpoint),
+        Bridge(endpoint, Offer({None: model}), Events(), parallel=50) as bridge,
+    ):
+        with bridge.open_for(1):
+            for number in range(1000):
+                await ask(guest, number)
+            for _ in range(2):
+                await guest.say(Channel.SUBCALL, b"broken")
+            await asyncio.wait_for(model.asked.wait(), 5)
+            while len(bridge._waiting) < 2:
+                await asyncio.sleep(0.01)
+    assert isinstance(endpoint.lost.result(), GuestProtocolError)
+    assert model.cancelled
 
 
 @pytest.mark.parametrize(
