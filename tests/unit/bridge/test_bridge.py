@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from rlm_kernel.bridge import Bridge, KnownFailure, Models, Offer
+from rlm_kernel.bridge.bridge import MAX_IN_FLIGHT
 from rlm_kernel.errors import BudgetExceeded, GuestProtocolError, ModelRejected, RateLimited, StorageFull
 from rlm_kernel.events import (
     AnyEvent,
@@ -354,3 +355,32 @@ async def test_children_leave_room_for_sub_calls() -> None:
         await ask(guest, 60)
         assert await guest.next(Channel.SUBCALL) == {"id": 60, "text": "now"}
     assert child.cancelled
+
+
+async def test_what_waits_as_the_cell_ends_may_be_broken() -> None:
+    """Calls that break the protocol while they wait end the session, and the bridge still sees to the end of all."""
+    events, ended = Events(), 0
+
+    class Slow(SilentModel):
+        async def complete(self, request: ModelRequest) -> Completion:
+            nonlocal ended
+            try:
+                return await super().complete(request)
+            finally:
+                await asyncio.sleep(0)
+                ended += 1
+
+    async with (
+        guest_and_endpoint() as (guest, endpoint),
+        Bridge(endpoint, Offer({}, {None: Slow()}), events, parallel=50) as bridge,
+    ):
+        with bridge.open_for(1):
+            for number in [*range(MAX_IN_FLIGHT), 1, 2]:
+                await ask(guest, number, kind="rlm")
+            guest.wire.ping()
+            while guest.wire.unanswered:  # once it is answered, all that went before has arrived
+                await guest.flush()
+                await guest.read_some()
+            assert len(events.of(SubcallRequested)) == MAX_IN_FLIGHT
+    assert isinstance(endpoint.lost.result(), GuestProtocolError)
+    assert ended == len(events.of(SubcallFailed)) == MAX_IN_FLIGHT
