@@ -43,13 +43,13 @@ def as_json(result: RunResult[str]) -> dict[str, Any]:
         "answer": result.answer,
         **({} if result.value is result.answer else {"value": result.value}),
         "status": result.status,
+        "reason": result.reason,
         "run": result.run,
         "recording": str(result.recording) if result.recording.exists() else None,
         "usage": {name: msgspec.to_builtins(usage) for name, usage in result.usage.items()},
         "cost_usd": result.cost_usd,
         "seconds": round(result.seconds, 3),
         "turns": result.turns,
-        "reason": result.reason,
     }
 
 

@@ -22,7 +22,7 @@ from rlm_kernel.types import Usage
 from tests.support.guest import Guest, guest_and_endpoint
 from tests.support.sinks import Events
 
-short = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+short = settings(max_examples=200, suppress_health_check=list(HealthCheck))
 
 frames = st.builds(
     lambda channel, flags, payload, lie: HEADER.pack(len(payload) + lie, channel, flags) + payload,

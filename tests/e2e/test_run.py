@@ -46,8 +46,9 @@ def test_json_holds_the_whole_result(program: Program, script: Script, text: str
     ended = program.run(*CLI, "--json", "--model", model, "--context", text, "how many lines?")
     assert (ended.status, ended.err) == (0, "")
     result = ended.json
-    assert list(result) == ["answer", "status", "run", "recording", "usage", "cost_usd", "seconds", "turns"]
+    assert list(result) == ["answer", "status", "reason", "run", "recording", "usage", "cost_usd", "seconds", "turns"]
     assert (result["answer"], result["status"], result["turns"], result["cost_usd"]) == ("1000", "answered", 1, 0)
+    assert result["reason"] is None
     assert result["usage"][model]["calls"] == 1
     assert Path(result["recording"]).is_relative_to(program.state)
 

@@ -114,7 +114,7 @@ plans = st.builds(
 bounds = st.one_of(st.none(), st.integers(500, 8_000))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     limits=st.builds(
         Limits,

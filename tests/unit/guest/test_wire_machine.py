@@ -109,4 +109,4 @@ class Wires(RuleBasedStateMachine):
 
 
 TestWires = Wires.TestCase
-TestWires.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestWires.settings = settings(max_examples=50, stateful_step_count=30)

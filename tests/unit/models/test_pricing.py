@@ -22,7 +22,7 @@ STEPS = [32_000, 128_000, 200_000, 272_000]
 SIZES = st.one_of(st.integers(0, 2_000), st.sampled_from(STEPS), st.integers(0, 2_000_000))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(MODELS), SIZES, st.integers(0, 1), st.floats(0, 1), st.floats(0, 0.5), st.integers(0, 100_000))
 def test_the_cost_is_that_of_the_list(
     model: tuple[str, str], size: int, more: int, read: float, written: float, output: int

@@ -36,7 +36,7 @@ def test_a_file_is_stored_as_a_str_under_its_digest(store: ContextStore, tmp_pat
     assert stat.S_IMODE(stored.path.parent.stat().st_mode) == 0o700
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=30), max_size=5))
 def test_any_text_survives_and_is_measured(tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
     """A value's blob decodes to the value; its memory is counted by the widest character."""

@@ -44,7 +44,7 @@ async def test_a_table(store: ContextStore, tmp_path: Path, name: str, text: str
     assert value(await store.put(Table(tmp_path / name))) == rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.lists(st.text(st.characters(exclude_characters="\0\r", exclude_categories=["Cs"])), min_size=2, max_size=2)

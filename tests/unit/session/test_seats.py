@@ -107,7 +107,7 @@ class World:
 
 
 @given(st.lists(trees, min_size=1, max_size=4), st.integers(1, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_trees_of_sessions_end_within_the_limit(roots: list[Node], count: int) -> None:
     """Whatever sessions ask, fail or are cancelled: all end, no more run than there are seats, few have begun."""
 
