@@ -129,7 +129,7 @@ def completion(reply: Reply, model: str) -> Completion:
     """Return what a reply means; the cost is left unknown. Raise `msgspec.ValidationError`.
 
     Of a reply with thinking every block is kept as `reasoning`, in order, as the provider checks that they come back
-    unchanged; but for empty texts, which it refuses.
+    unchanged; but for blank texts, which it refuses.
     """
     used = reply.usage or _Usage()
     read, written = used.cache_read_input_tokens or 0, used.cache_creation_input_tokens or 0
@@ -154,7 +154,7 @@ def completion(reply: Reply, model: str) -> Completion:
             for block in blocks
             if block.type == "tool_use"
         ),
-        reasoning=[block for block in reply.content if block.get("type") != "text" or block.get("text")]
+        reasoning=[block for block in reply.content if block.get("type") != "text" or str(block.get("text")).strip()]
         if thought
         else None,
     )

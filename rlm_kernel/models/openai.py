@@ -50,7 +50,10 @@ class OpenAIModel:
             raise provider.failed_midway(error.body) from None
         except TimeoutError:
             raise provider.late() from None
-        return provider.with_text(openai_wire.completion(provider.decoded(content, openai_wire.Reply), provider.model))
+        reply = provider.decoded(content, openai_wire.Reply)
+        if reply.error is not None:
+            raise provider.failed_midway(reply.error)
+        return provider.with_text(openai_wire.completion(reply, provider.model))
 
     async def _sent(self, request: ModelRequest) -> bytes:
         """Send a request and return its reply's body, put together from the stream where it is one."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 
 from rlm_kernel.models.model import OnText, TextDelta
+from rlm_kernel.models.openai_wire import Content, text_of
 
-_TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
+_TEXTS = ("refusal", "reasoning_content", "reasoning")
 _JOINED = ("text", "summary", "data")
 """The fields of one of OpenRouter's reasoning details that come in pieces."""
 
@@ -21,12 +23,12 @@ class _Function(msgspec.Struct):
 class _Call(msgspec.Struct):
     index: int | None = None
     id: str | None = None
-    function: _Function = msgspec.field(default_factory=_Function)
+    function: _Function | None = None
     extra_content: dict[str, Any] | None = None
 
 
 class _Delta(msgspec.Struct):
-    content: str | None = None
+    content: Content = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -86,8 +88,8 @@ class StreamedReply:
         return {**self._head, "choices": [{"message": message, "finish_reason": self._finish_reason}]}
 
     def _add(self, delta: _Delta) -> None:
-        for name in _TEXTS:
-            piece = getattr(delta, name)
+        content = None if delta.content is None else text_of(delta.content)
+        for name, piece in (("content", content), *((name, getattr(delta, name)) for name in _TEXTS)):
             if piece is not None:
                 self._texts.setdefault(name, []).append(piece)
             if piece:
@@ -107,18 +109,47 @@ class StreamedReply:
                 whole[name] = value
 
     def _add_call(self, piece: _Call) -> None:
-        """Add a piece to its call. Some servers give whole calls without an index, or all of them the same one."""
-        place = piece.index if piece.index is not None else len(self._calls) - (not piece.id)
-        call = self._places.get(place)
-        if call is None or (piece.id and call["id"] and piece.id != call["id"]):
-            call = {"id": None, "function": {"name": "", "arguments": ""}}
-            self._places[place] = call
-            self._calls.append(call)
+        said = piece.function or _Function()
+        call = self._call_of(piece, said.arguments or "")
         call["id"] = call["id"] or piece.id
         function = call["function"]
-        function["name"] = function["name"] or piece.function.name or ""
+        function["name"] = function["name"] or said.name or ""
         if piece.extra_content is not None:
             call["extra_content"] = piece.extra_content
-        if piece.function.arguments:
-            function["arguments"] += piece.function.arguments
-            self._on_text(TextDelta("arguments", piece.function.arguments))
+        if said.arguments:
+            function["arguments"] += said.arguments
+            self._on_text(TextDelta("arguments", said.arguments))
+
+    def _call_of(self, piece: _Call, arguments: str) -> dict[str, Any]:
+        """Return the call that a piece belongs to.
+
+        Some servers give calls without an index, or all of them the same one, with or without ids.
+        """
+        if piece.index is not None:
+            call = self._places.get(piece.index)
+        elif piece.id:
+            call = next((call for call in self._calls if call["id"] == piece.id), None)
+        else:
+            call = self._calls[-1] if self._calls else None
+        if call is None or _begins_another(call, piece.id, arguments):
+            call = {"id": None, "function": {"name": "", "arguments": ""}}
+            self._calls.append(call)
+        if piece.index is not None:
+            self._places[piece.index] = call
+        return call
+
+
+def _begins_another(call: dict[str, Any], identity: str | None, arguments: str) -> bool:
+    """Tell whether a piece is of another call than `call`: by its id, or as `call` has all its arguments already."""
+    if identity and call["id"] and identity != call["id"]:
+        return True
+    before = call["function"]["arguments"]
+    return arguments.startswith("{") and before.endswith("}") and _is_json(before)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

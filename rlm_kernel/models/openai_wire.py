@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -29,8 +29,12 @@ class _Call(msgspec.Struct):
     extra_content: dict[str, Any] | None = None
 
 
+Content: TypeAlias = str | list[dict[str, Any]] | None
+"""A message's text, which Mistral's models give in parts, with their thinking among them."""
+
+
 class _Message(msgspec.Struct):
-    content: str | None = None
+    content: Content = None
     refusal: str | None = None
     tool_calls: list[_Call] | None = None
     reasoning_content: str | None = None
@@ -48,18 +52,30 @@ class _InputDetails(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
     prompt_tokens_details: _InputDetails | None = None
 
 
 class Reply(msgspec.Struct):
-    """A reply's body."""
+    """A reply's body. With an `error` it failed after it had begun, which OpenRouter says with a status of 200."""
 
-    choices: list[_Choice]
+    choices: list[_Choice] | None = None
     id: str | None = None
     model: str | None = None
     usage: _Usage | None = None
+    error: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.choices is None and self.error is None:
+            raise ValueError("Object missing required field `choices`")
+
+
+def text_of(content: Content) -> str:
+    """Return a message's text, of parts that of those which are text."""
+    if isinstance(content, list):
+        return "".join(part["text"] for part in content if isinstance(part.get("text"), str))
+    return content or ""
 
 
 def body(model: str, request: ModelRequest, max_tokens_field: str) -> dict[str, Any]:
@@ -121,19 +137,20 @@ def completion(reply: Reply, model: str) -> Completion:
     """Return what a reply means; the cost is left unknown."""
     choice = reply.choices[0] if reply.choices else _Choice(_Message())
     message = choice.message
+    text = text_of(message.content)
     used = reply.usage or _Usage()
     details = used.prompt_tokens_details or _InputDetails()
-    refused = not message.content and message.refusal is not None
+    refused = not text and message.refusal is not None
     calls = tuple(_tool_call(number, call) for number, call in enumerate(message.tool_calls or [], 1))
     reasoning = {name: value for name in (*_WITH_TOOLS, _ALWAYS) if (value := getattr(message, name)) is not None}
     return Completion(
-        text=message.content or message.refusal or "",
+        text=text or message.refusal or "",
         finish_reason="refusal" if refused else choice.finish_reason or "unknown",
         usage=Usage(
             calls=1,
-            input_tokens=used.prompt_tokens,
+            input_tokens=used.prompt_tokens or 0,
             cached_input_tokens=details.cached_tokens or 0,
-            output_tokens=used.completion_tokens,
+            output_tokens=used.completion_tokens or 0,
             cost_usd=None,
         ),
         served_by=reply.model or model,

@@ -77,6 +77,9 @@ _NO_TOOLS = re.compile(r"tools? (param )?requires|not support tools?|tool (use|c
 """How servers say with a 500 that they can't call tools."""
 _PASSING = frozenset({408, 409})
 """Refusals for a moment's reason (a slow upload, a lock), which both SDKs repeat too."""
+_BUSY = frozenset({429})
+_REFUSED = frozenset({400, 401, 402, 403, 404})
+"""OpenRouter's codes of errors within a reply."""
 _SILENT = {
     "length": "the output limit was spent before any text: allow more output tokens",
     "content_filter": "a content filter withheld the text: change the prompt",
@@ -144,12 +147,12 @@ class Provider:
         return unreachable
 
     def failed_midway(self, body: object) -> ModelError:
-        """Return our error for a stream that ended with an error."""
+        """Return our error for a reply that had begun and ended with an error."""
         reason, code = _reason(body)
         said = f"{self.name}: {self.host} broke its reply off: {self._clean(reason)}"
-        if "rate_limit" in str(code):
+        if "rate_limit" in str(code) or code in _BUSY:
             return RateLimited(f"{said}; lower the concurrency or wait")
-        if "invalid_request" in str(code):
+        if "invalid_request" in str(code) or code in _REFUSED:
             return ModelRejected(said)
         return ModelUnavailable(f"{said}; try again later")
 
@@ -191,11 +194,19 @@ class Provider:
         )
 
     def with_text(self, completion: Completion) -> Completion:
-        """Return `completion` if it says anything; raise `ModelReplyInvalid`, or `ModelRejected` for ever the same."""
+        """Return `completion` if it says anything; raise `ModelReplyInvalid`, or `ModelRejected` for ever the same.
+
+        One that an error ended, as OpenRouter says it, is a `ModelUnavailable`.
+        """
+        error: ModelError
+        if completion.finish_reason == "error":
+            error = ModelUnavailable(f"{self.name}: {self.host} broke its reply off; try again later")
+            error.usage = completion.usage
+            raise error
         if completion.text or completion.tool_calls:
             return completion
         if why := _SILENT.get(completion.finish_reason):
-            error: ModelError = ModelRejected(f"{self.name}: an empty reply: {why}")
+            error = ModelRejected(f"{self.name}: an empty reply: {why}")
         else:
             error = ModelReplyInvalid(f"{self.name}: an empty reply ({completion.finish_reason}); try again")
         error.usage = completion.usage

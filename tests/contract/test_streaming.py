@@ -137,6 +137,41 @@ async def test_calls_without_a_proper_index_are_told_apart(server: ProviderServe
     assert completion.tool_calls[1].extra == {"extra_content": {"google": {"thought_signature": "c2"}}}
 
 
+PIECES: list[list[dict[str, Any]]] = [
+    [
+        {"function": {"name": "python", "arguments": '{"co'}},
+        {"function": {"arguments": 'de": "1"}'}},
+        {"function": None},
+    ],
+    [{"id": "c1", "function": {"arguments": '{"co'}}, {"id": "c1", "function": {"arguments": 'de": "1"}'}}],
+    [{"index": 0, "id": "c1", "function": {"arguments": '{"code": "1"'}}, {"index": 0, "function": {"arguments": "}"}}],
+]
+
+
+@pytest.mark.parametrize("pieces", PIECES, ids=["no index, no id", "no index, the id each time", "as it should be"])
+async def test_pieces_of_one_call_are_put_together(server: ProviderServer, pieces: list[dict[str, Any]]) -> None:
+    """Whatever a server leaves out of them."""
+    lines = [_chunk({"tool_calls": [piece]}) for piece in pieces]
+    server.replies.append(Reply(body=b"".join([*lines, _chunk({}, "tool_calls")])))
+    async with aclosing(_openai(server.url)) as model:
+        completion, _ = await ask(model)
+    assert [call.arguments for call in completion.tool_calls] == ['{"code": "1"}']
+
+
+@pytest.mark.parametrize("index", [{}, {"index": 0}], ids=["none", "the same"])
+async def test_whole_calls_without_ids_are_told_apart(server: ProviderServer, index: dict[str, int]) -> None:
+    """Gemini has given several calls so: what begins after the end of a call's arguments is another call."""
+    calls = [{**index, "id": "", "function": call["function"]} for call in CALLS]
+    lines = [_chunk({"tool_calls": [call]}) for call in calls]
+    server.replies.append(Reply(body=b"".join([*lines, _chunk({}, "tool_calls")])))
+    async with aclosing(_openai(server.url)) as model:
+        completion, _ = await ask(model)
+    assert [(call.id, call.arguments) for call in completion.tool_calls] == [
+        ("call_1", '{"code": "1"}'),
+        ("call_2", '{"code": "2"}'),
+    ]
+
+
 BROKEN: list[tuple[Any, type[ModelError]]] = [
     ("truncated", ModelUnavailable),
     ("ended_early", ModelUnavailable),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from rlm_kernel.errors import ModelError, ModelRejected, ModelUnavailable, RateLimited
 from rlm_kernel.models.anthropic import AnthropicModel
 from rlm_kernel.models.model import Model, ModelRequest
 from rlm_kernel.models.openai import OpenAIModel
@@ -117,6 +119,52 @@ async def test_servers_that_bend_tool_calls_are_understood(openai: Model, server
     )
 
 
+PARTS: list[dict[str, Any]] = [
+    {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+    {"type": "text", "text": "the "},
+    {"type": "text", "text": "answer"},
+]
+
+
+async def test_text_in_parts_is_put_together(openai: Model, server: ProviderServer) -> None:
+    """Mistral's models give their text in parts, and their thinking as others, which are not of it."""
+    chunks: list[dict[str, Any]] = [
+        {"choices": [{"delta": {"content": [part]}, "finish_reason": None}]} for part in PARTS
+    ]
+    chunks.append({"choices": [{"delta": {"content": "."}, "finish_reason": "stop"}]})
+    streamed = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
+    server.replies += [openai_reply(content=PARTS), Reply(body=streamed)]
+    request = ModelRequest(messages=(Message("user", "q"),))
+    assert (await openai.complete(request)).text == "the answer"
+    assert (await openai.complete(replace(request, on_text=lambda piece: None))).text == "the answer."
+
+
+MIDWAY: list[tuple[dict[str, Any], type[ModelError]]] = [
+    ({"error": {"code": 502, "message": "the reason given"}}, ModelUnavailable),
+    ({"error": {"code": 429, "message": "the reason given"}}, RateLimited),
+    ({"error": {"code": 403, "message": "the reason given"}}, ModelRejected),
+    ({"choices": [{"message": {"content": "half of"}, "finish_reason": "error"}]}, ModelUnavailable),
+]
+
+
+@pytest.mark.parametrize(("body", "kind"), MIDWAY, ids=str)
+async def test_a_failure_with_a_good_status_is_no_reply(
+    openai: Model, server: ProviderServer, body: dict[str, Any], kind: type[ModelError]
+) -> None:
+    """OpenRouter says so what fails after a reply had begun; half of a reply is never taken for an answer."""
+    server.replies.append(Reply(body=json.dumps(body).encode()))
+    with pytest.raises(kind, match=r"broke its reply off: the reason given|broke its reply off; try"):
+        await openai.complete(ModelRequest(messages=(Message("user", "q"),)))
+
+
+async def test_usage_without_numbers_is_read(openai: Model, server: ProviderServer) -> None:
+    """It counts as not told, and does not spoil the reply."""
+    body = {"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": None}}
+    server.replies.append(Reply(body=json.dumps(body).encode()))
+    completion = await openai.complete(ModelRequest(messages=(Message("user", "q"),)))
+    assert (completion.text, completion.usage.total_tokens) == ("yes", 0)
+
+
 async def test_tools_go_out_and_calls_come_back_in_anthropics_shape(anthropic: Model, server: ProviderServer) -> None:
     """Calls are `tool_use` blocks, and all their results and what is said next are one user message."""
     server.replies.append(
@@ -162,16 +210,16 @@ async def test_tools_go_out_and_calls_come_back_in_anthropics_shape(anthropic: M
 
 
 async def test_thinking_goes_back_to_anthropic_as_it_came(anthropic: Model, server: ProviderServer) -> None:
-    """The blocks of a reply with thinking are kept whole and in order, but for empty texts, and sent unchanged."""
+    """The blocks of a reply with thinking are kept whole and in order, but for blank texts, and sent unchanged."""
     blocks: list[dict[str, Any]] = [
         {"type": "thinking", "thinking": "hm", "signature": "s1g"},
         {"type": "redacted_thinking", "data": "x"},
         {"type": "text", "text": "look"},
         {"type": "tool_use", "id": "t1", "name": "python", "input": {"code": "1"}},
     ]
-    server.replies.append(anthropic_reply(*blocks, {"type": "text", "text": ""}))
+    server.replies.append(anthropic_reply(*blocks, {"type": "text", "text": ""}, {"type": "text", "text": "\n\n"}))
     completion = await anthropic.complete(ModelRequest(messages=(Message("user", "q"),), tools=(PYTHON,)))
-    assert completion.text == "look"
+    assert completion.text.strip() == "look"
     assert completion.reasoning == blocks
     answer = Message("assistant", "look", tool_calls=completion.tool_calls, reasoning=completion.reasoning)
     await anthropic.complete(ModelRequest(messages=(Message("user", "q"), answer, Message("user", "go on"))))
