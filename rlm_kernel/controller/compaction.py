@@ -18,8 +18,9 @@ _KEPT = 0.25
 """The share of the window that the last turns, kept as they are, may fill."""
 _VARIABLES = 6_000
 _SUMMARY = 12_000
+_EARLIER = 6_000
 _TURN = 240
-"""Characters that are shown of the variables, of a summary, and of one turn in a summary that the host makes."""
+"""Characters that are shown of the variables and of a summary; of an earlier summary and of one turn in the host's."""
 
 _ASK = (
     "This conversation is about to become longer than you can read, so its earlier turns will be taken out. Write down "
@@ -28,8 +29,9 @@ _ASK = (
     "at most 500 words. Do not give the final answer now."
 )
 _REMOVED = "(Earlier turns were taken out here.)"
+_TAKEN_OUT = "Earlier turns were taken out of this conversation"
 _GOES_ON = (
-    "Earlier turns were taken out of this conversation, as it became too long. The Python session is unchanged: all "
+    _TAKEN_OUT + ", as it became too long. The Python session is unchanged: all "
     "variables are still there.\n\n{summary}\n\nYour variables:\n\n{variables}{question}\n\nGo on from here."
 )
 _NOTED = "What you wrote down about them:\n\n{}"
@@ -120,5 +122,6 @@ def _listed(messages: Sequence[Message]) -> str:
         text = " ".join(plain(message.content).split())
         code = " ".join(" ".join(plain(call.arguments).split()) for call in message.tool_calls)
         who = "you" if message.role == "assistant" else "output"
-        lines.append(f"- {who}: {cut(' '.join(part for part in (text, code) if part), _TURN)}")
+        room = _EARLIER if message.content.startswith(_TAKEN_OUT) else _TURN
+        lines.append(f"- {who}: {cut(' '.join(part for part in (text, code) if part), room)}")
     return cut("\n".join(lines), _SUMMARY)

@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock, fence
 
 _PYTHON = re.compile(r"\s*\{?\.?(?:repl|i?python3?|py|tool_code)(?![\w-])", re.IGNORECASE)
+_END_MARK = re.compile(r"<\|[^|<>\n]{1,40}\|>\Z")
 _MAX_EXTENSIONS = 20
 """How many closing lines one block may pass over; each costs a walk through its tokens."""
 
@@ -39,8 +40,11 @@ def find_fences(text: str) -> list[Fence]:
         if token.type == "fence" and token.map:
             first, end = token.map
             closed = end - 1 > first and _closes(lines[end - 1], token.markup)
+            code = token.content
+            if not closed and (before := _before_fence(code, token.markup)) is not None:
+                code, closed = before, True
             language = (token.info.split() or [""])[0].lower()
-            found.append(Fence(bool(_PYTHON.match(token.info)), language, token.content, first, end, closed))
+            found.append(Fence(bool(_PYTHON.match(token.info)), language, code, first, end, closed))
     return found
 
 
@@ -77,6 +81,13 @@ def _next_closing(state: StateBlock, line: int, end: int, markup: str) -> int:
 def _closes(line: str, markup: str) -> bool:
     line = line.strip(" \t")
     return len(line) >= len(markup) and not line.strip(markup[0])
+
+
+def _before_fence(code: str, markup: str) -> str | None:
+    """Return `code` without the fence that it ends with, on a line with code or with a model's mark for the end."""
+    end = _END_MARK.sub("", code.rstrip()).rstrip()
+    before = end.rstrip(markup[0])
+    return before.rstrip() if len(end) - len(before) >= len(markup) else None
 
 
 def _ends_in_string(code: str) -> bool:

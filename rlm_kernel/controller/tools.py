@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -29,6 +30,8 @@ CUT_OFF = (
 )
 _HOW = 'Call it again with arguments such as {"code": "print(len(context))"}.'
 _QUOTED = 200
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
+_LONGEST_NAME = 64
 
 
 def read_calls(calls: Sequence[ToolCall], finish_reason: str) -> tuple[Cell, ...]:
@@ -40,9 +43,12 @@ def read_calls(calls: Sequence[ToolCall], finish_reason: str) -> tuple[Cell, ...
 
 
 def sendable(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
-    """Return calls as they can go back: servers refuse arguments that are no JSON object, as some models write them."""
+    """Return calls as they can go back, as servers refuse conversations with what some models write.
+
+    That are names with other characters than a tool's may have, and arguments that are not strictly a JSON object.
+    """
     return tuple(
-        call if isinstance(_parsed(call.arguments), dict) else ToolCall(call.id, call.name, "{}", call.extra)
+        ToolCall(call.id, _NOT_IN_NAMES.sub("_", call.name)[:_LONGEST_NAME] or "_", _strict(call.arguments), call.extra)
         for call in calls
     )
 
@@ -67,6 +73,17 @@ def _unknown(name: str) -> str:
         f"This call was not run: there is no tool {name!r}. The only tool is `python`; llm_query, FINAL and the others "
         f"are functions that its code calls. {_HOW}"
     )
+
+
+def _strict(arguments: str) -> str:
+    given = _parsed(arguments)
+    if not isinstance(given, dict):
+        return "{}"
+    try:
+        json.loads(arguments)
+    except ValueError:  # empty, or with line ends as they are
+        return json.dumps(given)
+    return arguments
 
 
 def _parsed(arguments: str) -> object:

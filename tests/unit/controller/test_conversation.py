@@ -196,6 +196,31 @@ async def test_broken_arguments_go_back_as_an_empty_object() -> None:
     assert "print(1" in talk.sent(1)[3].content
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [("", "{}"), (" ", "{}"), ('{"code": "a\nb"}', '{"code": "a\\nb"}'), ('{"code":  "é"}', '{"code":  "é"}')],
+)
+async def test_arguments_go_back_as_strict_json(arguments: str, sent: str) -> None:
+    """What is read with leniency is not what servers take; what they take stays as it is."""
+    given = replace(completion("", "tool_calls"), tool_calls=(ToolCall("c1", "python", arguments),))
+    talk = Talk([given, "FINAL(x)"], TOOLS)
+    await talk.ask()
+    assert talk.sent(1)[2].tool_calls == (ToolCall("c1", "python", sent),)
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [("python<|channel|>x", "python__channel__x"), ("functions.python", "functions_python"), ("", "_"), ("é", "_")],
+)
+async def test_a_made_up_name_of_a_tool_goes_back_as_one_that_servers_take(name: str, sent: str) -> None:
+    """They refuse the whole conversation for others, and would at every turn."""
+    made_up = replace(completion("", "tool_calls"), tool_calls=(ToolCall("c1", name, '{"code": "1"}'),))
+    talk = Talk([made_up, "FINAL(x)"], TOOLS)
+    await talk.ask()
+    assert talk.sent(1)[2].tool_calls == (ToolCall("c1", sent, '{"code": "1"}'),)
+    assert f"there is no tool {name!r}" in talk.sent(1)[3].content
+
+
 def long_reply(text: str, tokens: int) -> Completion:
     """Return a reply to a request of so many tokens."""
     return replace(completion(text), usage=Usage(calls=1, input_tokens=tokens, output_tokens=10))
@@ -283,6 +308,24 @@ async def test_notes_that_can_not_be_had_are_made_by_the_host() -> None:
     talk = Talk(turns, WINDOW)
     assert await talk.ask() == "x"
     assert [event.by_model for event in talk.sink.events if isinstance(event, HistoryCompacted)] == [False]
+    assert adds_up(talk)
+
+
+async def test_the_hosts_list_keeps_the_notes_of_an_earlier_compaction() -> None:
+    """They are all that is known of the turns before it, so they are not cut short as turns are."""
+    notes = f"{'Much was read. ' * 50}{NOTES}"
+    turns: list[Turn] = [
+        long_reply(f"old {'x' * 9000}\n{CELL}", 3000),
+        long_reply(CELL, 8000),
+        notes,
+        long_reply(CELL, 100),
+        PromptTooLong("too long"),
+        "FINAL(x)",
+    ]
+    talk = Talk(turns, WINDOW)
+    assert await talk.ask() == "x"
+    assert [event.by_model for event in talk.sink.events if isinstance(event, HistoryCompacted)] == [True, False]
+    assert NOTES in talk.sent(5)[3].content
     assert adds_up(talk)
 
 
