@@ -51,7 +51,9 @@ def session_spec(settings: Settings, context: Stored, models: Models, tools: Too
     )
 
 
-def controller_limits(settings: Settings, budget: Budget, *, may_recurse: bool) -> ControllerLimits:
+def controller_limits(
+    settings: Settings, budget: Budget, *, may_recurse: bool, subcall_characters: int
+) -> ControllerLimits:
     """Return how far the root model may go with one question."""
     return ControllerLimits(
         max_turns=settings.max_turns,
@@ -59,6 +61,7 @@ def controller_limits(settings: Settings, budget: Budget, *, may_recurse: bool) 
         max_reply_tokens=settings.max_reply_tokens,
         cell_seconds=settings.cell_timeout,
         may_recurse=may_recurse,
+        subcall_characters=subcall_characters,
         budget=budget,
     )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from rlm_kernel.assembly.cells import Cells
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.assembly.parts import controller_limits, session_spec
-from rlm_kernel.assembly.prompting import listener, root_profile
+from rlm_kernel.assembly.prompting import listener, root_profile, subcall_characters
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.bridge import Models as Offered
 from rlm_kernel.config import Settings
@@ -76,9 +76,12 @@ async def open_controller(place: Place, run: Run, children: Offered) -> AsyncIte
     spec = session_spec(place.settings, run.context, place.models, place.tools, children)
     async with open_session(place.slots, place.store, spec, run) as session:
         cells = Cells(session, place.seat, stop_first=place.stop_first)
+        root, sub = place.models.root, place.models.sub
         limits = controller_limits(
-            place.settings, place.models.budget, may_recurse=place.seat.depth < place.settings.max_depth
+            place.settings,
+            place.models.budget,
+            may_recurse=place.seat.depth < place.settings.max_depth,
+            subcall_characters=await asyncio.to_thread(subcall_characters, place.settings, sub.name),
         )
-        root = place.models.root
         profile = await asyncio.to_thread(root_profile, place.settings, root.name)
         yield Controller(root, cells, run, limits, profile, listener(place.settings, place.on_text)), cells

@@ -9,6 +9,9 @@ from rlm_kernel.config import Settings
 from rlm_kernel.controller.profile import Profile, find_profile
 from rlm_kernel.models.model import OnText, TextDelta
 
+_MOST_READ = 500_000
+"""Characters that a model is said to read at once, where its window is not known or has room for more."""
+
 
 def root_profile(settings: Settings, model: str) -> Profile:
     """Return the profile of `model`, which leads a session; a chosen one and a set window are for the run's root model.
@@ -20,6 +23,12 @@ def root_profile(settings: Settings, model: str) -> Profile:
     tools = profile.tools if settings.tool_calling == "auto" else settings.tool_calling == "on"
     window = (settings.model_window if is_root else None) or profile.window or known_window(model)
     return replace(profile, tools=tools, window=window)
+
+
+def subcall_characters(settings: Settings, model: str) -> int:
+    """Return about how many characters one call of `model` can read: three for each token of its window."""
+    window = root_profile(settings, model).window
+    return _MOST_READ if window is None else min(_MOST_READ, max(1_000, window * 3 // 1_000 * 1_000))
 
 
 def known_window(model: str) -> int | None:

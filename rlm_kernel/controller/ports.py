@@ -58,8 +58,9 @@ class ControllerLimits:
     """How far a run may go.
 
     `max_idle_replies` counts replies in a row that hold neither code nor an answer. `shown_characters` is what a
-    turn's cells may show the model together. `cell_seconds` is the session's own limit, named in the system prompt,
-    as is `rlm_query` if cells `may_recurse`. Once `budget` is spent the model is asked for its best answer.
+    turn's cells may show the model together. `cell_seconds` is the session's own limit, named in the system prompt, as
+    are `subcall_characters`, which one sub-call can read, and `rlm_query` if cells `may_recurse`. Once `budget` is
+    spent the model is asked for its best answer.
     """
 
     max_turns: int = 30
@@ -68,6 +69,7 @@ class ControllerLimits:
     max_reply_tokens: int | None = None
     cell_seconds: float = 600.0
     may_recurse: bool = False
+    subcall_characters: int = 500_000
     budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from rlm_kernel.errors import ConfigError
 from rlm_kernel.types import JSON
 
-PLACEHOLDERS = frozenset({"shown_characters", "cell_seconds", "max_turns"})
+PLACEHOLDERS = frozenset({"shown_characters", "cell_seconds", "max_turns", "subcall_characters"})
 """What a prompt may name with a dollar sign before it."""
 CONDITIONS = frozenset({"tools", "fences", "recursion"})
 """What a section may ask for in braces after its title."""

@@ -68,6 +68,7 @@ def opening(profile: Profile, question: str, context: ContextSummary, limits: Co
             "shown_characters": f"{limits.shown_characters:,}",
             "cell_seconds": f"{limits.cell_seconds:g}",
             "max_turns": limits.max_turns,
+            "subcall_characters": f"{limits.subcall_characters:,}",
         },
         recursion=limits.may_recurse,
     )

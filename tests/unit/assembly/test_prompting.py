@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_kernel.assembly.prompting import known_window, listener, root_profile
+from rlm_kernel.assembly.prompting import known_window, listener, root_profile, subcall_characters
 from rlm_kernel.config import Settings, resolve
 from rlm_kernel.errors import ConfigError
 from rlm_kernel.models.model import TextDelta
@@ -51,6 +51,23 @@ def test_the_setting_for_the_window_goes_before_profile_and_list(tmp_path: Path)
     assert root_profile(own, "anthropic:claude-sonnet-4-5").window == 200_000
     none = Settings(model="openai:gpt-4o", profiles_dir=tmp_path / "none")
     assert root_profile(none, "openai:gpt-4o").window == 128_000
+
+
+@pytest.mark.parametrize(
+    ("model", "characters"),
+    [
+        ("anthropic:claude-sonnet-4-5", 500_000),
+        ("openai:gpt-4o", 384_000),
+        ("local:smollm2", 12_000),
+        ("vllm:mine", 15_000),
+        ("vllm:x", 500_000),
+    ],
+)
+def test_what_a_subcall_reads_is_told_by_the_models_window(tmp_path: Path, model: str, characters: int) -> None:
+    """A profile's window counts too; where none is known, it is what most models read."""
+    (tmp_path / "mine.md").write_text('+++\nmatch = ["vllm:mine"]\nwindow = 5000\n+++\n')
+    settings = Settings(model="openai:gpt-4o", profiles_dir=tmp_path)
+    assert subcall_characters(settings, model) == characters
 
 
 def test_a_profile_may_be_forced(tmp_path: Path) -> None:

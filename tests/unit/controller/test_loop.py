@@ -87,7 +87,17 @@ async def test_the_system_prompt_names_every_function_and_limit() -> None:
     await run.answer()
     text = run.model.requests[0].messages[0].content
     names = ["llm_query(", "llm_query_batched(", "return_exceptions", "allm_query(", "allm_query_batched("]
-    for name in [*names, "FINAL(", "FINAL_VAR(", "SHOW_VARS(", 'answer["ready"]', "17 turns", "4,321", "600 seconds"]:
+    for name in [
+        *names,
+        "FINAL(",
+        "FINAL_VAR(",
+        "SHOW_VARS(",
+        'answer["ready"]',
+        "17 turns",
+        "4,321",
+        "600 seconds",
+        "500,000",
+    ]:
         assert name in text
 
 
