@@ -52,7 +52,7 @@ class OpenAIModel:
             raise provider.late() from None
         reply = provider.decoded(content, openai_wire.Reply)
         if reply.error is not None:
-            raise provider.failed_midway(reply.error)
+            raise provider.failed_midway(reply.error) from None
         return provider.with_text(openai_wire.completion(reply, provider.model))
 
     async def _sent(self, request: ModelRequest) -> bytes:
