@@ -50,7 +50,7 @@ class Account:
         """Allow no more calls here and below, except for best answers; record it, and return why."""
         if self.error is None:
             whole = len(self.line) == 1
-            reason = f"The limit of {words} is reached." if whole else f"The share of {words} is used up."
+            reason = reached(words) if whole else f"The share of {words} is used up."
             self.error = BudgetExceeded(reason, limit=limit, way_out=way_out(limit))
             if self._sink is not None:
                 self._sink.emit(BudgetSpent(limit=limit, used=used, allowed=allowed, message=reason))
@@ -139,6 +139,11 @@ class Account:
         kept = not (call.closing and mine)
         now, index = self.ledger.most_output(call, kept=kept, drained=False)
         return now < call.output_tokens and self.ledger.reserved[index] > 0
+
+
+def reached(words: str) -> str:
+    """Return why a budget is spent whose limit is put in `words`."""
+    return f"The limit of {words} is reached."
 
 
 def way_out(limit: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 
-from rlm_kernel.budget.account import Account
+from rlm_kernel.budget.account import Account, reached
 from rlm_kernel.budget.amounts import COST, INPUT, OUTPUT, SIZE, SUBCALLS, TOTAL, UNITS_PER_DOLLAR, Amounts
 from rlm_kernel.budget.call import DEFAULT_REPLY_TOKENS, Call, Estimate
 from rlm_kernel.budget.limits import Limits, Warnings
@@ -29,7 +29,8 @@ class Budget:
     is used passes a limit at most by what the calls in flight were underestimated. Where others in flight hold the
     room, a call waits for them; where they don't, its maximum output shrinks to what there is, and with no room for a
     reply it is refused with `BudgetExceeded`. A part of each limit is kept back for a session's request for its
-    best answer. Use in one event loop; `used`, `remaining` and `estimate` may be called from any thread.
+    best answer. Use in one event loop; `spent`, `used`, `remaining` and `estimate` change nothing, and may be asked
+    from any thread and at any time.
     """
 
     def __init__(
@@ -94,9 +95,15 @@ class Budget:
     @property
     def spent(self) -> str | None:
         """Why no more calls are made, once a limit of this budget or of one above it was hit."""
+        if (error := self._account.spent_by) is not None:
+            return error.reason
+        tree = self._account.tree
+        return None if tree.left != 0 else reached(tree.time_in_words)
+
+    def look(self) -> str | None:
+        """Take note of the time, record what is due by it, and return `spent`; for the run's own event loop."""
         self._account.tree.look_at_clock()
-        error = self._account.spent_by
-        return None if error is None else error.reason
+        return self.spent
 
     def used(self) -> Amounts:
         """Return what was used so far, here and below; calls in flight do not count yet."""

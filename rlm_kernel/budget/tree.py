@@ -146,8 +146,12 @@ class Tree:
 
     def time_over(self) -> BudgetExceeded:
         """Spend the budget for its time."""
-        seconds = self._seconds or 0.0
-        return self.root.spend(TIME, f"{seconds:g} s", self.elapsed, seconds)
+        return self.root.spend(TIME, self.time_in_words, self.elapsed, self._seconds or 0.0)
+
+    @property
+    def time_in_words(self) -> str:
+        """The limit of the time, in words."""
+        return f"{self._seconds or 0.0:g} s"
 
     def note(self, setting: str, value: float) -> float | None:
         """See `Warner.note`."""

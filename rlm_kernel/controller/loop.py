@@ -117,7 +117,7 @@ class Controller:
         idle = empty = refusals = 0
         reason, budget = f"All {self._limits.max_turns} turns are used.", self._limits.budget
         budget.check()
-        while self._turn - before < self._limits.max_turns and budget.spent is None:
+        while self._turn - before < self._limits.max_turns and budget.look() is None:
             budget.note_turn(self._turn - before + 1)
             completion = await self._ask_in_budget()
             if completion is None:
@@ -125,7 +125,7 @@ class Controller:
             step = await self._act(completion)
             if step.answer:
                 if (fitting := await self._checked.take(step.answer)) is not None:
-                    return self._outcome(fitting, step.source, before, budget.spent)
+                    return self._outcome(fitting, step.source, before, budget.look())
                 step = _Step(self._checked.feedback, ran=True)
             refusals += step.refused
             empty += step.answer is not None
@@ -140,7 +140,7 @@ class Controller:
             if idle == self._limits.max_idle_replies:
                 reason = f"{idle} replies in a row held neither code nor an answer."
                 break
-        return await self._ask_last(before, budget.spent or reason)
+        return await self._ask_last(before, budget.look() or reason)
 
     async def _ask_in_budget(self) -> Completion | None:
         """Have the next turn; None if the budget allows no more, though there were some."""

@@ -238,6 +238,19 @@ def test_the_time_is_a_limit() -> None:
     assert isinstance(sink.events[-1], BudgetSpent)
 
 
+def test_asking_changes_nothing() -> None:
+    """Who asks whether the budget is spent, from wherever and after the run too, is told, and records nothing."""
+    clock, sink = Clock(), ListSink()
+    budget = Budget(Limits(seconds=60), clock=clock, sink=sink)
+    clock.now += 50
+    assert budget.spent is None
+    clock.now += 10
+    assert budget.spent == "The limit of 60 s is reached."
+    assert sink.events == []
+    assert budget.look() == "The limit of 60 s is reached."
+    assert BudgetSpent in map(type, sink.events)
+
+
 def test_warnings_come_once() -> None:
     """A share of each limit, and what most earlier runs used, are told when they are passed, and only then."""
     sink = ListSink()
