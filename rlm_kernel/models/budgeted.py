@@ -10,10 +10,12 @@ import msgspec
 
 from rlm_kernel.budget import Budget, guess_tokens
 from rlm_kernel.errors import ModelError
-from rlm_kernel.models.model import Completion, Model, ModelRequest, Queued
+from rlm_kernel.models.model import Completion, Model, ModelRequest, OnText, TextDelta
 
 IMAGE_TOKENS = 2_500
 """What an image is thought to take."""
+
+_CUT = "a reply was cut off, as the budget had no more output tokens left for it"
 
 
 class Counted:
@@ -48,7 +50,8 @@ class Budgeted:
     """Reserves each attempt in `budget`, sends the maximum output that this allows, and settles what was used.
 
     A failed attempt counts with what its error says it used, and one that was sent and may have been charged for all
-    the same with its whole estimate: after a cancel, a timeout, a broken connection, an unreadable reply.
+    the same with its whole estimate: after a cancel, a timeout, a broken connection, an unreadable reply, or a
+    streamed reply that broke off.
     """
 
     def __init__(self, model: Model, budget: Budget, *, is_sub: bool) -> None:
@@ -65,16 +68,17 @@ class Budgeted:
         """Answer one request, after calls in flight that hold the room for it. Raise `BudgetExceeded`."""
         budget = self._budget
         call = budget.call(self.name, guess_request(request), request.max_output_tokens, is_sub=self._is_sub)
-        sending = _Sending(request.queued)
+        sending = _Sending(request)
         with request.queued():
             reservation = await budget.admit(call)
         most = reservation.output_tokens if budget.bounds_calls else request.max_output_tokens
         try:
-            completion = await self._model.complete(replace(request, max_output_tokens=most, queued=sending.queued))
+            sent = replace(request, max_output_tokens=most, queued=sending.queued, on_text=sending.on_text)
+            completion = await self._model.complete(sent)
         except ModelError as error:
             if error.usage is not None:
                 reservation.settle(error.usage)
-            elif error.may_be_charged:
+            elif error.may_be_charged or sending.heard:
                 reservation.keep()
             else:
                 reservation.release()
@@ -86,6 +90,8 @@ class Budgeted:
                 reservation.keep()
             raise
         reservation.settle(completion.usage, guess_tokens([completion.text]))
+        if completion.finish_reason == "length" and reservation.output_tokens < call.output_tokens:
+            return replace(completion, note=_CUT)
         return completion
 
     async def aclose(self) -> None:
@@ -94,11 +100,22 @@ class Budgeted:
 
 
 class _Sending:
-    """Knows whether a call waits for its turn, so that nothing of it was sent."""
+    """Knows whether a call waits for its turn, so that nothing of it was sent, and whether its reply has begun."""
 
-    def __init__(self, queued: Queued) -> None:
-        self._queued = queued
-        self.waits = False
+    def __init__(self, request: ModelRequest) -> None:
+        self._queued = request.queued
+        self._on_text = request.on_text
+        self.waits = self.heard = False
+
+    @property
+    def on_text(self) -> OnText | None:
+        """What to tell of pieces of the reply."""
+        return None if self._on_text is None else self._hear
+
+    def _hear(self, piece: TextDelta) -> None:
+        self.heard = True
+        if self._on_text is not None:
+            self._on_text(piece)
 
     @contextmanager
     def queued(self) -> Iterator[None]:

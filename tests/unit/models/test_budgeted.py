@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from rlm_kernel.models.budgeted import IMAGE_TOKENS, Budgeted, Counted, guess_re
 from rlm_kernel.models.gate import Gate
 from rlm_kernel.models.limited import Gated
 from rlm_kernel.models.metering import prices_of, published
-from rlm_kernel.models.model import Completion, ModelRequest
+from rlm_kernel.models.model import Completion, ModelRequest, TextDelta
 from rlm_kernel.models.retry import Retrying, RetryPolicy
 from rlm_kernel.models.turns import Rates
 from rlm_kernel.types import Image, Message, Tool, ToolCall, Usage
@@ -74,6 +75,34 @@ async def test_a_failure_counts_as_far_as_it_may_be_charged(
         )
     assert used(budget) == counted
     assert budget.remaining().total_tokens == 100_000 - counted
+
+
+@pytest.mark.parametrize("pieces", [0, 1])
+async def test_a_stream_that_broke_off_may_be_charged(pieces: int) -> None:
+    """An attempt that failed in the middle of its reply counts with its whole estimate, one before it with nothing."""
+
+    class Breaking(FakeModel):
+        async def complete(self, request: ModelRequest) -> Completion:
+            assert request.on_text is not None
+            for _ in range(pieces):
+                request.on_text(TextDelta("text", "so"))
+            return await super().complete(request)
+
+    budget, heard = Budget(Limits(total_tokens=100_000)), list[TextDelta]()
+    request = replace(ASK, max_output_tokens=100, on_text=heard.append)
+    with pytest.raises(ModelUnavailable):
+        await Budgeted(Breaking([ModelUnavailable("broke off")]), budget, is_sub=False).complete(request)
+    assert used(budget) == 126 * pieces
+    assert len(heard) == pieces
+
+
+@pytest.mark.parametrize(("limit", "told"), [(400, True), (100_000, False)])
+async def test_a_reply_that_the_budget_cut_off_says_so(limit: int, told: bool) -> None:
+    """A reply that ends at a maximum which what was left made smaller comes with a note, any other without."""
+    budget = Budget(Limits(total_tokens=limit))
+    model = FakeModel([completion("and then", "length")])
+    request = replace(ASK, max_output_tokens=500)
+    assert ("budget" in (await Budgeted(model, budget, is_sub=True).complete(request)).note) is told
 
 
 async def test_every_attempt_counts_and_the_sub_call_once() -> None:
