@@ -1,6 +1,6 @@
 """The models of a run: clients and their gates, which sessions share, and each session's own wrappers around them.
 
-From outside in, a call passes: answers that are known and the count of calls (sub-calls only), what a run may have at
+From outside in, a call passes: the count of calls and answers that are known (sub-calls only), what a run may have at
 once, retry, the budget, metering, the gate before the provider, the client.
 """
 
@@ -64,13 +64,9 @@ class Chain:
         model = Budgeted(model, self.budget, is_sub=is_sub)
         model = Retrying(model, self.policy)
         model = Limited(model, self.room, self.lane)
+        if is_sub and opened.identity is not None and self.recall.is_on:
+            model = Recalling(model, self.recall, opened.identity)
         return Counted(model, self.budget, is_sub=is_sub)
-
-    def recalling(self, opened: OpenedModel, model: Model) -> Model:
-        """Put what knows answers around a model that sub-calls go to."""
-        if opened.identity is None or not self.recall.is_on:
-            return model
-        return Recalling(model, self.recall, opened.identity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,5 +211,5 @@ def _rates(opened: OpenedModel, settings: Settings) -> Rates:
 
 def _models(chain: Chain, clients: tuple[Client, Client]) -> Models:
     root = chain.around(clients[0].opened, clients[0].gate, is_sub=False)
-    sub = chain.recalling(clients[1].opened, chain.around(clients[1].opened, clients[1].gate))
+    sub = chain.around(clients[1].opened, clients[1].gate)
     return Models(root=root, sub=sub, chain=chain, clients=clients)

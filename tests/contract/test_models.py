@@ -71,7 +71,7 @@ def _wrapped(folder: Path, url: str, seconds: float = 10.0) -> Model:
         recall=Recall(store=AnswerStore(folder, 2**20), writes=True),
     )
     rates = Rates(concurrency=1000, requests_per_minute=1_000_000, tokens_per_minute=1_000_000_000)
-    return chain.recalling(opened, chain.around(opened, Gate(url, rates)))
+    return chain.around(opened, Gate(url, rates))
 
 
 @pytest.fixture(params=["openai", "anthropic", "openai in a run"])

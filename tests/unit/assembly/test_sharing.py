@@ -169,13 +169,18 @@ async def test_a_dead_address_is_given_up_until_it_is_back(monkeypatch: pytest.M
             await asyncio.gather(*(first.sub.complete(ASK) for _ in range(20)))
 
 
-async def test_a_known_answer_takes_nothing_from_the_budget(vllm: ProviderServer, tmp_path: Path) -> None:
-    """With one sub-call allowed, identical ones are answered from the store, and another one is refused."""
+async def test_a_known_answer_takes_no_tokens_and_is_a_sub_call(vllm: ProviderServer, tmp_path: Path) -> None:
+    """Identical calls pay once, and no loop makes more of them than sub-calls are allowed."""
     settings = Settings(model="vllm:m", cache="write", state_dir=tmp_path)
     async with Models.open(settings) as models:
-        limited = models.under(Budget(Limits(subcalls=1)))
+        budget = Budget(Limits(subcalls=5, total_tokens=100_000))
+        limited = models.under(budget)
+        paid = []
         for _ in range(5):
             await limited.sub.complete(ASK)
-        with pytest.raises(BudgetExceeded):
-            await limited.sub.complete(replace(ASK, max_output_tokens=3))
+            paid.append(budget.used().total_tokens)
+        with pytest.raises(BudgetExceeded, match="5 sub-calls"):
+            await limited.sub.complete(ASK)
+    assert paid[0]
+    assert set(paid) == {paid[0]}
     assert len(vllm.requests) == 1
