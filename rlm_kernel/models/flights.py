@@ -44,7 +44,11 @@ class Flights:
         self._flights: dict[str, _Flight] = {}
 
     async def join(self, key: str, ask: Callable[[], Awaitable[Completion]], *, owner: object, run: str) -> Joined:
-        """Return the answer of `ask`, or of an equal call. An error that is no model's is shared with `owner` alone."""
+        """Return the answer of `ask`, or of an equal call.
+
+        An error that is no model's, and a reply with a note, as it was cut off for a budget, are shared with `owner`
+        alone.
+        """
         while True:
             with self._lock:
                 flight = self._flights.get(key)
@@ -58,9 +62,9 @@ class Flights:
             if follower is None:
                 return Joined(await self._lead(key, flight, ask), None)
             outcome = await follower[1]
-            if isinstance(outcome, Completion):
+            if isinstance(outcome, Completion) and (flight.owner is owner or not outcome.note):
                 return Joined(outcome, flight.run)
-            if isinstance(outcome, ModelError) or (outcome is not None and flight.owner is owner):
+            if isinstance(outcome, ModelError) or (isinstance(outcome, Exception) and flight.owner is owner):
                 raise _again(outcome)
 
     async def _lead(self, key: str, flight: _Flight, ask: Callable[[], Awaitable[Completion]]) -> Completion:

@@ -145,6 +145,25 @@ async def test_a_budget_is_its_sessions_own() -> None:
     assert (poor.calls, rich.calls) == (1, 1)
 
 
+async def test_what_a_budget_cut_off_is_its_sessions_own() -> None:
+    """A reply that is short for one session's budget is given to no other session, which asks for itself."""
+
+    class Poor(Held):
+        async def complete(self, request: ModelRequest) -> Completion:
+            return replace(await super().complete(request), text="cut", finish_reason="length", note="cut off")
+
+    flights, poor, rich = Flights(), Poor(), Held()
+    tasks = await _started(_recalling(poor, flights=flights), _recalling(rich, flights=flights), count=3)
+    poor.gate.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    rich.gate.set()
+    async with asyncio.timeout(5):
+        texts = [completion.text for completion in await asyncio.gather(*tasks)]
+    assert texts == ["cut"] * 3 + ["1"] * 3
+    assert (poor.calls, rich.calls) == (1, 1)
+
+
 def test_loops_in_threads_join_calls() -> None:
     """Equal calls of two event loops at the same time are one request, answered in both."""
     flights, answers = Flights(), []
