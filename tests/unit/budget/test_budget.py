@@ -243,7 +243,8 @@ def test_asking_changes_nothing() -> None:
     clock, sink = Clock(), ListSink()
     budget = Budget(Limits(seconds=60), clock=clock, sink=sink)
     clock.now += 50
-    assert budget.spent is None
+    before = budget.spent
+    assert before is None
     clock.now += 10
     assert budget.spent == "The limit of 60 s is reached."
     assert sink.events == []
