@@ -11,6 +11,7 @@ from rlm_kernel.assembly.contexts import store_context, summary
 from rlm_kernel.assembly.place import Place, open_controller
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.bridge import Models as Offered
+from rlm_kernel.errors import BudgetExceeded
 from rlm_kernel.events import Notice
 from rlm_kernel.models.model import Completion, Model, ModelRequest
 from rlm_kernel.types import Message, Usage
@@ -22,6 +23,7 @@ _POINTER = (
     "The task is the context itself: `context` holds both what is asked and the text that it is asked about. "
     "Find out what is asked, often at its beginning or its end, and answer that."
 )
+_WAY_OUT = "Ask for less, or for fewer at once, or allow sessions more with --child-share."
 _PARTIAL = "a session gave its best answer so far: {reason}"
 
 
@@ -33,7 +35,7 @@ def children(place: Place) -> Offered:
         return {asked: ChildSession(place, sub_leads=sub_leads) for asked, sub_leads in names.items()}
     if place.settings.at_max_depth == "plain":
         plain = PlainCall(place, models.sub)
-        return {None: plain, plain.name: plain}
+        return {None: plain, models.sub.name: plain, models.root.name: plain}
     return {}
 
 
@@ -56,10 +58,16 @@ class ChildSession:
         Raise an `RlmKernelError`. After an error or a cancel its recording has ended, as have the sessions below it,
         and its container is on its way out.
         """
-        self._place.models.chain.budget.take_subcall()
+        budget = self._place.models.budget
+        budget.take_subcall()
         async with self._place.seat.below() as seat:
             place = self._place.below(request.call, seat, sub_leads=self._sub_leads)
-            return await self._answer(place, request)
+            try:
+                return await self._answer(place, request)
+            except BudgetExceeded as error:
+                if budget.spent is not None:
+                    raise
+                raise BudgetExceeded(error.reason, limit=error.limit, way_out=_WAY_OUT, too_large=True) from error
 
     async def aclose(self) -> None:
         """Close nothing: a session ends with its answer."""

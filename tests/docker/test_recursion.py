@@ -104,13 +104,15 @@ async def test_below_the_depth_limit_it_is_refused(settings: Settings) -> None:
 async def test_below_the_depth_limit_one_plain_call_may_answer(settings: Settings) -> None:
     """Where that is wished for, a sub-model answers with prompt and context in one, and cell and recording say so."""
     events = Events()
-    code = "FINAL(rlm_query_batched(['one', 'two'], contexts=[{'k': 1}, None]))"
+    code = (
+        "FINAL(rlm_query_batched(['one', 'two'], contexts=[{'k': 1}, None])"
+        " + [rlm_query('three', model='vllm:root'), rlm_query('four', model='vllm:sub')])"
+    )
     result = await run(replace(settings, max_depth=0, at_max_depth="plain"), code, events)
-    assert result.answer == '["echo one\\n\\n{\\"k\\": 1}", "echo two"]'
+    assert result.answer == '["echo one\\n\\n{\\"k\\": 1}", "echo two", "echo three", "echo four"]'
     said = "no session may be deeper than 0, so one plain call of a model answers in its place"
     assert [event.message for event in events.of(Notice)] == [said]
-    (output,) = events.of(CellOutput)
-    assert output.output["text"] == f"note: {said}\n"
+    assert "".join(str(event.output["text"]) for event in events.of(CellOutput)) == f"note: {said}\n" * 3
     assert len(events.of(SandboxStarted)) == 1
 
 
@@ -214,3 +216,13 @@ async def test_many_sessions_and_two_seats(settings: Settings) -> None:
         most = max(most, live)
     assert most <= 2 * 3
     assert len(events.of(SubcallReplied)) == 9
+
+
+async def test_a_share_that_is_too_small_is_not_the_end_of_the_budget(settings: Settings) -> None:
+    """Where a session's share allows not even its first call, the cell that asked is told so, and calls go on."""
+    events = Events()
+    code = "try:\n    rlm_query('FINAL(1)')\nexcept BudgetExceeded as error:\n    FINAL([str(error), llm_query('y')])"
+    result = await run(replace(settings, max_total_tokens=100_000, child_share=0.01), code, events)
+    told = "the call is too large for what is left of max_total_tokens: make it smaller"
+    assert json.loads(result.answer) == [told, "echo y"]
+    assert "--child-share" in events.of(SubcallFailed)[0].message
