@@ -77,12 +77,13 @@ class GuestHost:
         self.requests: list[dict[str, Any]] = []
         self.outbox = b""
         self.cells = 0
-        self._start(carrier, wrapper, lease)
+        self.lease = lease
+        self._start(carrier, wrapper)
 
-    def _start(self, carrier: str, wrapper: tuple[str, ...], lease: float) -> None:
+    def _start(self, carrier: str, wrapper: tuple[str, ...]) -> None:
         env = os.environ | {
             "RLM_CARRIER": carrier,
-            "RLM_LEASE": str(lease),
+            "RLM_LEASE": str(self.lease),
             "RLM_SHARED": str(self.shared),
             "RLM_PRIVATE": str(self.private),
             "PYTHONPATH": str(self.folder),
@@ -162,14 +163,19 @@ class GuestHost:
         self.wire.send(Channel.CONTROL, json.dumps({"type": kind, **fields}).encode())
 
     def until(self, kind: str, seconds: float = 20) -> dict[str, Any]:
-        """Return the next control message of a kind; others are dropped."""
+        """Return the next control message of a kind; others are dropped, and the lease is kept meanwhile."""
         deadline = time.monotonic() + seconds
         while True:
             while self.control:
                 message = self.control.popleft()
                 if message["type"] == kind:
                     return message
-            self.step(deadline)
+            try:
+                self.step(min(deadline, time.monotonic() + self.lease / 4))
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    raise
+                self.wire.ping()
 
     def bind(self, text: str = "the context", **more: Any) -> dict[str, Any]:
         """Give a text as the context, `more` beside it, and return what `kernel_ready` says."""

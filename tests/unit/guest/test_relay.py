@@ -202,11 +202,11 @@ def test_a_silent_host_loses_its_guest() -> None:
 
 
 def test_pings_keep_the_lease() -> None:
-    """A host that says nothing else keeps its guest by pings for longer than the lease; without them it goes."""
-    with GuestHost(lease=1.0) as guest:
+    """A host that says nothing else keeps its guest by pings for longer than the lease."""
+    with GuestHost(lease=2.0) as guest:
         guest.bind()
-        for _ in range(8):
-            time.sleep(0.25)
+        for _ in range(12):
+            time.sleep(0.2)
             guest.wire.ping()
             deadline = time.monotonic() + 10
             while guest.wire.unanswered:
