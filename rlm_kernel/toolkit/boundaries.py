@@ -14,7 +14,10 @@ _SENTENCE = re.compile(
     "[\N{RIGHT CORNER BRACKET}\N{RIGHT WHITE CORNER BRACKET}\N{FULLWIDTH RIGHT PARENTHESIS}]*+\\s*+"
 )
 _WORD = re.compile(r"\s++")
-_HEADING_OR_FENCE = re.compile(r"^ {0,3}(?:(#{1,6})(?=[ \t\r\n])|(`{3,}|~{3,}))", re.MULTILINE)
+_HEADING_OR_FENCE = re.compile(
+    r"^ {0,3}(?:(#{1,6})(?=[ \t\r\n])|(`{3,}+(?![^`\n]*+`)|~{3,}+)([ \t\r]*+$)?)", re.MULTILINE
+)
+"""A heading; or a fence, and whether it stands alone in its line, as one that ends has to."""
 
 
 def _ends(pattern: re.Pattern[str]) -> Callable[[str, int], Iterator[int]]:
@@ -31,7 +34,7 @@ def _headings(text: str, start: int) -> Iterator[int]:
                 yield match.start()
         elif not fence:
             fence = mark
-        elif mark.startswith(fence):
+        elif mark.startswith(fence) and match[3] is not None:
             fence = ""
 
 

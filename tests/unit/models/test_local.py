@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -119,7 +118,7 @@ async def test_a_server_that_cannot_start_is_tried_once(
     async with aclosing(LocalModel(request.getfixturevalue(fixture))) as model:
         with pytest.raises(ModelError, match=rf"can't start.*{said}") as first:
             await Retrying(model, RetryPolicy(first_wait=0.01)).complete(ask)
-        monkeypatch.delattr(local.asyncio, "create_subprocess_exec")  # whoever starts a program now fails otherwise
+        monkeypatch.delattr(asyncio, "create_subprocess_exec")  # whoever starts a program now fails otherwise
         with pytest.raises(ModelError) as second:
             await model.complete(ask)
     assert waits == []

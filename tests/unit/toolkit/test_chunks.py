@@ -104,6 +104,22 @@ def test_a_comment_in_fenced_code_is_no_heading() -> None:
     assert chunk(text, "markdown", 40) == [text[: text.index("# B")], text[text.index("# B") :]]
 
 
+@pytest.mark.parametrize(
+    ("before", "headings"),
+    [
+        ("```code```\n# A\n", ["# A"]),
+        ("```\n# no\n```python\n# no\n```\n# A\n", ["# A"]),
+        ("````\n```\n# no\n````  \r\n# A\n", ["# A"]),
+        ("~~~ a`b\n# no\n~~~\n# A\n", ["# A"]),
+        ("```\n# no\n", []),
+    ],
+)
+def test_only_what_is_a_fence_opens_or_ends_code(before: str, headings: list[str]) -> None:
+    """Code within a line is no fence, and a fence with words after it ends none."""
+    text = f"text\n{before}"
+    assert [text[place : place + 3] for place in LADDER["markdown"](text, 0)] == headings
+
+
 def test_sentences_of_scripts_without_spaces() -> None:
     """A full stop of Chinese or Japanese ends a sentence, with the bracket after it."""
     assert chunk("「はい。」いいえ。次", "sentences", 6) == ["「はい。」", "いいえ。次"]
