@@ -77,7 +77,7 @@ class RecordingTooNew(RecordingError):
 
 
 class NodeFailed(RlmKernelError):
-    """A node of a job failed: `node`. `results` are those of the nodes before it, the cause is why."""
+    """A node of a job failed; its cause's status is given instead. `results` are those of the nodes before `node`."""
 
     def __init__(self, node: str, results: Sequence[Any], cause: RlmKernelError) -> None:
         super().__init__(f"the node {node!r} failed: {cause}")

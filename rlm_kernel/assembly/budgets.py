@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rlm_kernel.budget import Budget, Limits, Prices, Warnings
 from rlm_kernel.config import Settings
@@ -44,19 +45,25 @@ def check_prices(settings: Settings, prices: Mapping[str, Prices | None]) -> Non
         )
 
 
-def open_budget(settings: Settings, prices: Mapping[str, Prices | None], sink: EventSink) -> Budget:
-    """Return the budget of a run that begins now; its warnings go to `sink`, as does a notice of uncounted costs."""
+def open_budget(
+    settings: Settings, prices: Mapping[str, Prices | None], sink: EventSink, *, plain: bool = False
+) -> Budget:
+    """Return the budget of a run that begins now; its warnings go to `sink`, as does a notice of uncounted costs.
+
+    A `plain` call is asked for no best answer, and is compared with plain ones alone.
+    """
     if settings.max_cost is not None:
         for name, known in prices.items():
             if known is None:
                 sink.emit(Notice(message=f"the price of {name} is not known: its calls do not count for --max-cost"))
-    return Budget(limits_of(settings), prices=prices, sink=sink, warnings=_warnings(settings))
+    limits = replace(limits_of(settings), keeps_back=not plain)
+    return Budget(limits, prices=prices, sink=sink, warnings=_warnings(settings, plain=plain))
 
 
-def remember(settings: Settings, usage: Mapping[str, Usage]) -> None:
+def remember(settings: Settings, usage: Mapping[str, Usage], *, plain: bool = False) -> None:
     """Keep what a run used, for later ones to compare with; a disk that does not take it is no reason to fail."""
     used = sum(usage.values(), Usage())
-    model, sub_model = _models(settings)
+    model, sub_model = _models(settings, plain=plain)
     run = RunUse(model=model, sub_model=sub_model, tokens=used.total_tokens, cost=used.cost_usd)
     try:
         History(settings.state_dir).add(run)
@@ -64,11 +71,11 @@ def remember(settings: Settings, usage: Mapping[str, Usage]) -> None:
         _log.info("what the run used was not kept: %s", error)
 
 
-def _warnings(settings: Settings) -> Warnings:
+def _warnings(settings: Settings, *, plain: bool) -> Warnings:
     share, percentile = settings.budget_warning, settings.budget_percentile
     if percentile is None:
         return Warnings(share=share)
-    runs = History(settings.state_dir).like(*_models(settings))
+    runs = History(settings.state_dir).like(*_models(settings, plain=plain))
     tokens = usual((run.tokens for run in runs), percentile)
     return Warnings(
         share=share,
@@ -78,5 +85,5 @@ def _warnings(settings: Settings) -> Warnings:
     )
 
 
-def _models(settings: Settings) -> tuple[str, str]:
-    return settings.model, settings.sub_model or settings.model
+def _models(settings: Settings, *, plain: bool) -> tuple[str, str]:
+    return settings.model, "" if plain else settings.sub_model or settings.model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,29 +101,28 @@ async def open_job(
     return OpenJob(read, settings)
 
 
-async def run_nodes(job: OpenJob, on_event: TreeSink | None = None) -> AsyncIterator[NodeResult]:
-    """Run a job's nodes in order and yield each result. Raise `NodeFailed`."""
-    results: list[NodeResult] = []
-    for node in job.nodes:
-        results.append(await job.answer(node, tuple(results), on_event))
-        yield results[-1]
-
-
 async def arun_job(
     job: Path | str | Mapping[str, Any] | Sequence[Any],
     *,
     options: Mapping[str, str | None] | None = None,
     root: Path | None = None,
     on_event: TreeSink | None = None,
+    on_result: Callable[[NodeResult], None] | None = None,
 ) -> list[NodeResult]:
     """Run a job, a file or a value of the same form, and return its nodes' results in order.
 
     All of it is checked before anything starts. `options` are settings as the command line gives them, which go before
-    the job's own. Paths in a job lie in its file's folder (the working directory for a value), or in `root`. Raise
-    `ConfigError` or `ContextError` where something can't be, and `NodeFailed`, which holds the results before it.
+    the job's own. Paths in a job lie in its file's folder (the working directory for a value), or in `root`.
+    `on_result` is given each result as soon as it is there: a cancel takes none of them away. Raise `ConfigError` or
+    `ContextError` where something can't be, and `NodeFailed`, which holds the results before it.
     """
     opened = await open_job(job, options=options, root=root)
-    return [result async for result in run_nodes(opened, on_event)]
+    results: list[NodeResult] = []
+    for node in opened.nodes:
+        results.append(await opened.answer(node, tuple(results), on_event))
+        if on_result is not None:
+            on_result(results[-1])
+    return results
 
 
 def run_job(
@@ -132,11 +131,12 @@ def run_job(
     options: Mapping[str, str | None] | None = None,
     root: Path | None = None,
     on_event: TreeSink | None = None,
+    on_result: Callable[[NodeResult], None] | None = None,
 ) -> list[NodeResult]:
     """Run a job as `arun_job` does, from code that is not async; within a running event loop too, which it blocks."""
     thread = LoopThread()
     try:
-        return thread.run(arun_job(job, options=options, root=root, on_event=on_event))
+        return thread.run(arun_job(job, options=options, root=root, on_event=on_event, on_result=on_result))
     finally:
         thread.close(wait=True)
 

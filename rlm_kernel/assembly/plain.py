@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from rlm_kernel.assembly.budgets import open_budget
+from rlm_kernel.assembly.budgets import open_budget, remember
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.run import Run
@@ -40,7 +40,7 @@ async def ask_plainly(prompt: str, settings: Settings, listeners: Listeners) -> 
         with RecordingLog(settings.state_dir, run_id, keep=settings.keep_recording) as log:
             run = Run(run_id, listeners.behind(log), models, StoredContexts(()), started, Toolbox())
             with run.recorded(prompt, settings), run.asking():
-                budget = open_budget(settings, models.prices, run)
+                budget = open_budget(settings, models.prices, run, plain=True)
                 root = models.under(budget).root
                 run.emit(QuestionAsked(ask=1, question=prompt))
                 run.emit(TurnStarted(turn=1))
@@ -50,6 +50,7 @@ async def ask_plainly(prompt: str, settings: Settings, listeners: Listeners) -> 
                     raise NoAnswer(f"{root.name} gave an empty reply")
                 run.emit(AnswerGiven(answer=answer, source="reply"))
                 run.answered("answered", answer)
+            remember(settings, models.meter.usage, plain=True)
             return RunResult(
                 answer=answer,
                 value=answer,

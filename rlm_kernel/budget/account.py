@@ -73,8 +73,7 @@ class Account:
     def attempt(self, call: Call) -> Reservation | list[Account]:
         """Reserve, or return the nodes where only calls in flight leave too little room. Raise `BudgetExceeded`."""
         self._check_for(call)
-        if not call.is_sub:
-            self.ledger.keep_back(call)
+        self._keep_back(call)
         output, _, _ = self.most_output(call)
         if output < call.output_tokens:
             drained, node, index = self.most_output(call, drained=True)
@@ -125,10 +124,13 @@ class Account:
         call = reservation.call
         if usage is not None:
             self.tree.ratio(call.model).learn(call.guess, usage.input_tokens)
-            if not call.is_sub:
-                self.ledger.keep_back(replace(call, input_tokens=usage.input_tokens + usage.output_tokens))
+            self._keep_back(replace(call, input_tokens=usage.input_tokens + usage.output_tokens))
         self.tree.queue.advance()
         self.tree.warn()
+
+    def _keep_back(self, call: Call) -> None:
+        if self.limits.keeps_back and not call.is_sub:
+            self.ledger.keep_back(call)
 
     def _check_for(self, call: Call) -> None:
         if not call.closing or any(node.error is not None and node.error.limit != TIME for node in self.line[1:]):

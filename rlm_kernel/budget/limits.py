@@ -15,7 +15,8 @@ class Limits:
 
     Sub-calls, tokens, cost (US dollars), `output_size` (bytes of cells' output) and `seconds` count over the whole
     tree: root calls, sub-calls and child sessions. The others hold for each session or reply: `turns`, `depth` (how
-    deep sessions may start sessions), `cell_seconds`, `parallel_subcalls`, `reply_tokens`.
+    deep sessions may start sessions), `cell_seconds`, `parallel_subcalls`, `reply_tokens`. `keeps_back`: whether a part
+    is for the request for the best answer.
     """
 
     subcalls: int | None = None
@@ -30,6 +31,7 @@ class Limits:
     cell_seconds: float | None = None
     parallel_subcalls: int | None = None
     reply_tokens: int | None = None
+    keeps_back: bool = True
 
     @property
     def units(self) -> tuple[int | None, ...]:

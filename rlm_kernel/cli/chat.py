@@ -12,7 +12,7 @@ import click
 from rlm_kernel.cli import exits
 from rlm_kernel.cli.answering import check_models, write
 from rlm_kernel.cli.contexts import store_sources
-from rlm_kernel.cli.options import Output, chosen_output, output_options, settings_options
+from rlm_kernel.cli.options import GroupingCommand, Output, chosen_output, output_options, settings_options
 from rlm_kernel.cli.outcome import write_error
 from rlm_kernel.config import resolve
 from rlm_kernel.errors import RlmKernelError, SandboxError, SessionError, StorageError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rlm_kernel.cli.progress import Progress
 
 
-@click.command()
+@click.command(cls=GroupingCommand)
 @click.option(
     "-c",
     "--context",
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 def chat(
     sources: tuple[str, ...], *, skip_binary: bool, quiet: bool, as_json: bool, verbose: bool, **options: str | None
 ) -> int:
-    """Answer questions about a context, each a line of standard input, in one session.
+    """Answer questions about a context in one session, each a line.
 
-    A question without an answer is told, and the next one is asked; the exit status is the last such question's. Ctrl-C
-    stops a question in a terminal, and everything elsewhere.
+    They are read from standard input. A question without an answer is told, and the next one is asked; the exit status
+    is the last such question's. Ctrl-C stops a question in a terminal, and everything elsewhere.
     """
     from rlm_kernel.assembly import RLM  # noqa: PLC0415 - its imports take too long for `--help`
 

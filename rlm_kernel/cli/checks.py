@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from rlm_kernel.cli import exits
-from rlm_kernel.cli.options import machine_options
+from rlm_kernel.cli.options import GroupingCommand, machine_options
 from rlm_kernel.cli.progress import ProgressConsole
 from rlm_kernel.cli.running import run_cancellable
 from rlm_kernel.cli.table import audit_table, doctor_table, write_table
@@ -17,7 +17,7 @@ from rlm_kernel.config import resolve
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Write one JSON object to standard output.")
 
 
-@click.command()
+@click.command(cls=GroupingCommand)
 @JSON_OPTION
 @machine_options()
 def audit(*, as_json: bool, **options: str | None) -> int:
@@ -38,11 +38,11 @@ def audit(*, as_json: bool, **options: str | None) -> int:
     return 0 if report.passed else exits.AUDIT_FAILED
 
 
-@click.command()
+@click.command(cls=GroupingCommand)
 @JSON_OPTION
 @machine_options("model", "sub_model")
 def doctor(*, as_json: bool, **options: str | None) -> int:
-    """Look whether this machine has what sessions need, and tell how to mend what is missing.
+    """Look whether this machine is ready, and tell how to mend it.
 
     It takes three seconds at most, starts nothing, and needs no engine.
     """

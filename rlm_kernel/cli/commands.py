@@ -18,7 +18,7 @@ from rlm_kernel.cli.configuration import config
 from rlm_kernel.cli.demo import QUESTION, demo_settings, judge, next_steps, write_text
 from rlm_kernel.cli.gc import gc
 from rlm_kernel.cli.jobs import run_job_file
-from rlm_kernel.cli.options import chosen_output, output_options, settings_options
+from rlm_kernel.cli.options import GroupingCommand, chosen_output, output_options, settings_options
 from rlm_kernel.cli.outcome import write_error
 from rlm_kernel.cli.running import raise_on_signals
 from rlm_kernel.cli.schema import read_schema
@@ -29,13 +29,23 @@ from rlm_kernel.errors import EmptyQuestion
 STATUSES = "\b\nExit statuses:\n" + "\n".join(f"  {status:>3}  {text}" for status, text in exits.statuses().items())
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}, epilog=STATUSES)
+class InOrder(click.Group):
+    """A group that lists its commands in the order in which they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return their names."""
+        return [*self.commands]
+
+
+@click.group(
+    cls=InOrder, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}, epilog=STATUSES
+)
 @click.version_option(__version__, prog_name="rlm-kernel")
 def cli() -> None:
     """Answer questions about long texts with Recursive Language Models, in locked-down containers."""
 
 
-@cli.command()
+@cli.command(cls=GroupingCommand)
 @click.argument("question")
 @click.option(
     "-c",
@@ -61,9 +71,10 @@ def run(
     verbose: bool,
     **options: str | None,
 ) -> int:
-    """Answer QUESTION about a context: a file, a folder, or what is piped in.
+    """Answer QUESTION about a context, or run a job's file.
 
-    Without --context, a QUESTION that is the path of a .json, .yaml, .yml or .toml file is a job, which is run.
+    The context is a file, a folder, or what is piped in. Without --context, a QUESTION that is the path of a .json,
+    .yaml, .yml or .toml file is a job.
     """
     output = chosen_output(quiet=quiet, as_json=as_json, verbose=verbose)
     schema = options.pop("answer_schema")
@@ -84,10 +95,16 @@ def run(
     return exits.PARTIAL if result.status == "partial" else 0
 
 
+cli.add_command(chat)
+
+
 @cli.command("demo")
 @output_options
 def run_demo(*, quiet: bool, as_json: bool, verbose: bool) -> int:
-    """Run a session that needs no key: a scripted root model, a small local sub-model, a real container."""
+    """Answer a question that needs no key, and check the answer.
+
+    It has a scripted root model, a small local sub-model and a real container.
+    """
     output = chosen_output(quiet=quiet, as_json=as_json, verbose=verbose)
     settings = demo_settings()
     text = write_text(settings.state_dir)
@@ -99,10 +116,9 @@ def run_demo(*, quiet: bool, as_json: bool, verbose: bool) -> int:
     return 0 if verdict.right else exits.DEMO_WRONG
 
 
-cli.add_command(chat)
-cli.add_command(checks.audit)
-cli.add_command(checks.doctor)
 cli.add_command(config)
+cli.add_command(checks.doctor)
+cli.add_command(checks.audit)
 
 
 @cli.group()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from rlm_kernel.cli.options import settings_options
+from rlm_kernel.cli.options import GroupingCommand, settings_options
 from rlm_kernel.cli.text import clean
 from rlm_kernel.config import SETTINGS, Resolved, Setting, trace
 from rlm_kernel.types import JSON
@@ -15,13 +15,14 @@ from rlm_kernel.types import JSON
 DEFAULT = "default"
 
 
-@click.command()
+@click.command(cls=GroupingCommand)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object to standard output.")
 @settings_options
 def config(*, as_json: bool, **options: str | None) -> None:
-    """Show every setting's value, and where it comes from, as a file that `--config` takes.
+    """Show every setting's value, and where it comes from.
 
-    The options are those of `run`, so that it tells what a run with them would have.
+    What it writes is a file that --config takes. The options are those of `run`, so that it tells what a run with them
+    would have.
     """
     resolved = trace(options)
     click.echo(json.dumps(_as_json(resolved)) if as_json else clean(as_toml(resolved)))

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 @click.option("--docker-host", metavar="URL", help="The Docker engine's address; DOCKER_HOST if not given.")
 @click.option("--state-dir", metavar="FOLDER", help="Where recordings and contexts are kept.")
 def gc(*, dry_run: bool, as_json: bool, docker_host: str | None, state_dir: str | None) -> int:
-    """Remove what killed sessions left: containers, folders, unfinished files, processes.
+    """Remove what killed sessions left.
 
-    Recordings, contexts, and whatever belongs to a living session stay. Every process does the same once it has
-    started its first session.
+    That is containers, folders, unfinished files and processes. Recordings, contexts, and whatever belongs to a living
+    session stay. Every process does the same once it has started its first session.
     """
     from rlm_kernel.assembly.sweeping import sweep  # noqa: PLC0415 - its imports take too long for `--help`
 

@@ -29,6 +29,21 @@ MACHINE = frozenset(
 )
 
 
+class GroupingCommand(click.Command):
+    """A command whose help has the settings by group, below its own options."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a list of options under each group's words."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        of = {setting.name: setting.group for setting in SETTINGS}
+        for parameter in self.get_params(ctx):
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)):
+                groups.setdefault(of.get(parameter.name or "", "Options"), []).append(record)
+        for words, records in groups.items():
+            with formatter.section(words):
+                formatter.write_dl(records)
+
+
 def settings_options(command: F) -> F:
     """Give `command` one option for each setting, and `--config`, as text; `resolve` reads them."""
     return _with_options(command, SETTINGS)

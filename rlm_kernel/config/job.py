@@ -107,9 +107,10 @@ class Job:
 
 
 def is_job_file(text: str) -> bool:
-    """Return whether `text` is the path of a file that a job may stand in, by its suffix."""
+    """Return whether `text` names a file that a job may stand in: by its suffix, and it is there or is one word."""
+    path = Path(text)
     try:
-        return Path(text).suffix.lower() in FORMS and Path(text).is_file()
+        return path.suffix.lower() in FORMS and (len(text.split()) == 1 or path.is_file())
     except (OSError, ValueError):
         return False
 
@@ -144,14 +145,18 @@ def _job(value: Any, place: Place) -> Job:
         raise place.error(f"has {len(nodes)} nodes, and at most {MOST_NODES} can be")
     made: list[Node] = []
     for number, node in enumerate(nodes):
+        _check_kind(JobTable(node, place.item(number), None))
         made.append(_node(JobTable(node, place.item(number), _KEYS), f"node{number + 1}", made, shared))
     return Job(place.origin, tuple(made))
 
 
-def _node(table: JobTable, default_id: str, before: Sequence[Node], shared: dict[str, Given]) -> Node:
+def _check_kind(table: JobTable) -> None:
     kind = table.text("type", needed=True)
     if kind != TYPE:
         raise table.place.at("type").error(f"is {kind[:100]!r}, and this is no workflow engine: only {TYPE!r} can be")
+
+
+def _node(table: JobTable, default_id: str, before: Sequence[Node], shared: dict[str, Given]) -> Node:
     name = table.one_of("id", "name") or default_id
     if not _ID.fullmatch(name):
         raise table.place.at("id").error(f"can't be {name[:100]!r}: letters, digits, - and _, beginning with a letter")

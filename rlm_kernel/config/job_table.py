@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rlm_kernel.config.layers import BY_NAME
 from rlm_kernel.config.nearest import hint, nearest
 from rlm_kernel.errors import ConfigError, ContextNotFound, ContextUnreadable
 from rlm_kernel.types import JSON
@@ -105,7 +106,8 @@ class JobTable:
             if not isinstance(key, str):
                 raise place.error(f"has the key {str(key)[:100]}, which is no text")
             if known is not None and key not in (names := list(known)):
-                raise place.at(key).error(f"means nothing{hint(key, names)}")
+                there = '; as a setting it stands in "settings"' if key in BY_NAME else hint(key, names)
+                raise place.at(key).error(f"means nothing{there}")
 
     def __contains__(self, key: str) -> bool:
         return key in self.value

@@ -23,7 +23,8 @@ _WANTED = {"N": "a number", "UID": "a number", "SIZE": 'a size such as "512m"', 
 class Setting:
     """How one field of `Settings` is read from text, what it must lie between, and what help says of it.
 
-    `choices` are the texts that it may be, none for any; `optional` says that it may be None.
+    `choices` are the texts that it may be, none for any; `optional` says that it may be None. `group` is what it and
+    those beside it are about, in words.
     """
 
     help: str
@@ -34,6 +35,7 @@ class Setting:
     optional: bool = False
     choices: tuple[str, ...] = ()
     name: str = ""
+    group: str = ""
 
     @property
     def option(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_type_hints
@@ -32,7 +33,7 @@ class Settings(
 ):
     """Everything that can be set for a run; sizes are in bytes, times in seconds. Raise `ConfigError` if one is wrong.
 
-    A group of settings is a base class, in a module of its own.
+    A group of settings is a base class, in a module of its own; its docstring begins with the words for it.
     """
 
     def __post_init__(self) -> None:
@@ -49,7 +50,8 @@ class Settings(
 
 def _settings_of(group: type) -> list[Setting]:
     hints = get_type_hints(group, include_extras=True)
-    return [replace(hint.__metadata__[0], name=name) for name, hint in hints.items()]
+    words = re.split("[.,;]", group.__doc__ or "")[0]
+    return [replace(hint.__metadata__[0], name=name, group=words) for name, hint in hints.items()]
 
 
 SETTINGS: tuple[Setting, ...] = tuple(setting for group in Settings.__bases__ for setting in _settings_of(group))

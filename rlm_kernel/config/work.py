@@ -12,7 +12,7 @@ from rlm_kernel.toolkit import DEFAULT_STRATEGY, STRATEGIES, Strategy
 
 @dataclass(frozen=True, kw_only=True)
 class WorkSettings:
-    """What the root model is shown, and what is done when a kernel is lost."""
+    """How cells run, what of them is shown, and what is done when a kernel is lost."""
 
     rebuild: Annotated[
         bool,

@@ -20,7 +20,7 @@ LEAST_RUNS = 10
 
 
 class RunUse(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run used. `cost` is in US dollars, None if a price is unknown."""
+    """What one run used. `cost` is in US dollars, None if a price is unknown; a plain call has no `sub_model`."""
 
     model: str
     sub_model: str

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from rlm_kernel import arun_job, run_job
+from rlm_kernel import NodeResult, arun_job, run_job
 from rlm_kernel.assembly.jobs import PLAIN_TOKENS, open_job
 from rlm_kernel.cli.commands import cli, main
 from rlm_kernel.config.job import read_job
@@ -27,6 +27,7 @@ from rlm_kernel.errors import (
 )
 from rlm_kernel.events import ModelRequested, RunFinished
 from rlm_kernel.recording import read_events
+from rlm_kernel.recording.history import History
 from tests.support.sinks import Events
 
 Write = Callable[..., Path]
@@ -185,6 +186,37 @@ async def test_a_failure_keeps_the_results_before_it(write: Write) -> None:
     assert [each.result.answer for each in caught.value.results] == ["A"]
     assert isinstance(caught.value.cause, BudgetExceeded)
     assert len(asked(events)) <= 2
+
+
+async def test_a_cancel_takes_no_earlier_result_away(write: Write) -> None:
+    """Who is told of results as they come has them, however the job ends."""
+    told: list[str] = []
+
+    def take(each: NodeResult) -> None:
+        told.append(each.result.answer)
+        if each.node == "n1":
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await arun_job(write("A", "B", "C"), on_result=take)
+    assert told == ["A", "B"]
+
+
+async def test_a_plain_call_has_its_whole_budget(write: Write) -> None:
+    """Nothing is kept back for a best answer, for which it is never asked."""
+    events = Events()
+    await arun_job(write("A", n0={"settings": {"max_output_tokens": 300}}), on_event=events)
+    await arun_job(write("A", n0={"rlm_config": {"max_total_tokens": 300}, "prompt": "a"}), on_event=events)
+    assert [event.answer for event in events.of(RunFinished)] == ["A", "A"]
+
+
+async def test_plain_calls_are_compared_with_each_other(write: Write, state: Path) -> None:
+    """What a plain call used is kept for later ones, apart from what sessions of the same models use."""
+    job = write("A")
+    await arun_job(job)
+    model = f"scripted:{job.parent / '0.md'}"
+    assert [run.model for run in History(state).like(model, "")] == [model]
+    assert History(state).like(model, model) == []
 
 
 async def test_answers_that_make_a_prompt_too_long_are_refused(write: Write) -> None:

@@ -198,19 +198,22 @@ def test_what_lies_outside_has_to_be_allowed(folder: Path) -> None:
 
 
 def test_which_words_are_a_jobs_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a file that is there and is named as one; a question that ends like that is a question."""
+    """A file that is there, or one word, that is named as one; a question that ends like that is a question."""
     written(folder, FIRST)
     monkeypatch.chdir(folder)
     assert is_job_file("job.json")
     assert is_job_file(str(folder / "job.json"))
+    assert is_job_file("not-there.json")
+    (folder / "my job.json").write_text("{}")
+    assert is_job_file("my job.json")
     for text in (
         "text.txt",
         "What is in job.json",
-        "no.json",
+        "no job.json",
         "",
         ".json",
-        "\0.json",
-        "x" * 5000 + ".json",
+        "\0 .json",
+        "x " * 5000 + ".json",
         str(folder),
     ):
         assert not is_job_file(text)
@@ -228,6 +231,7 @@ BROKEN: list[tuple[object, str]] = [
     ({"nodes": [FIRST], "node": 1}, r"job.json: node means nothing; did you mean nodes\?"),
     ([3], r"nodes\[0\] must be a table"),
     (node(type="http_request"), r"nodes\[1\].type is 'http_request', and this is no workflow engine: only 'ai_agent'"),
+    ([FIRST, {"type": "http", "url": "x"}], r"nodes\[1\].type is 'http', and this is no workflow engine"),
     (node(type=None), r"nodes\[1\].type is missing"),
     (node(type=5), r"nodes\[1\].type must be text"),
     (node(promt="x"), r"nodes\[1\].promt means nothing; did you mean prompt\?"),
@@ -235,6 +239,8 @@ BROKEN: list[tuple[object, str]] = [
         node(rlm_config={"max_totl_tokens": 1}),
         r"nodes\[1\].rlm_config.max_totl_tokens means nothing; did you mean max_total_",
     ),
+    (node(rlm_config={"max_cost": 1}), r"rlm_config.max_cost means nothing; as a setting it stands in \"settings\""),
+    (node(max_turns=1), r"nodes\[1\].max_turns means nothing; as a setting it stands in \"settings\""),
     (
         node(rlm_config={"max_total_tokens": "many"}),
         r"nodes\[1\].rlm_config.max_total_tokens: 'many' is not a whole number",
