@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 
 from rlm_kernel.budget import Budget, Limits, Prices, Warnings
 from rlm_kernel.config import Settings
@@ -56,8 +55,8 @@ def open_budget(
         for name, known in prices.items():
             if known is None:
                 sink.emit(Notice(message=f"the price of {name} is not known: its calls do not count for --max-cost"))
-    limits = replace(limits_of(settings), keeps_back=not plain)
-    return Budget(limits, prices=prices, sink=sink, warnings=_warnings(settings, plain=plain))
+    warnings = _warnings(settings, plain=plain)
+    return Budget(limits_of(settings), prices=prices, sink=sink, warnings=warnings, keeps_back=not plain)
 
 
 def remember(settings: Settings, usage: Mapping[str, Usage], *, plain: bool = False) -> None:

@@ -129,7 +129,7 @@ class Account:
         self.tree.warn()
 
     def _keep_back(self, call: Call) -> None:
-        if self.limits.keeps_back and not call.is_sub:
+        if self.tree.keeps_back and not call.is_sub:
             self.ledger.keep_back(call)
 
     def _check_for(self, call: Call) -> None:

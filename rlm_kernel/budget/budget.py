@@ -41,12 +41,16 @@ class Budget:
         sink: EventSink | None = None,
         warnings: Warnings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        keeps_back: bool = True,
     ) -> None:
-        """Open the budget of a run; its time begins now. `prices` are the models' by name, None for unknown."""
+        """Open the budget of a run; its time begins now. `prices` are the models' by name, None for unknown.
+
+        Without `keeps_back` nothing is kept for the best answer, as in a run that is never asked for one.
+        """
         limits = limits or Limits()
         tree = Tree(clock, limits.seconds, dict(prices or {}))
         self._account = Account(limits, tree, None, sink)
-        tree.root = self._account
+        tree.root, tree.keeps_back = self._account, keeps_back
         if sink is not None:
             tree.warner = Warner(limits, warnings or Warnings(), sink)
         self._closing = False

@@ -15,8 +15,7 @@ class Limits:
 
     Sub-calls, tokens, cost (US dollars), `output_size` (bytes of cells' output) and `seconds` count over the whole
     tree: root calls, sub-calls and child sessions. The others hold for each session or reply: `turns`, `depth` (how
-    deep sessions may start sessions), `cell_seconds`, `parallel_subcalls`, `reply_tokens`. `keeps_back`: whether a part
-    is for the request for the best answer.
+    deep sessions may start sessions), `cell_seconds`, `parallel_subcalls`, `reply_tokens`.
     """
 
     subcalls: int | None = None
@@ -31,7 +30,6 @@ class Limits:
     cell_seconds: float | None = None
     parallel_subcalls: int | None = None
     reply_tokens: int | None = None
-    keeps_back: bool = True
 
     @property
     def units(self) -> tuple[int | None, ...]:

@@ -95,7 +95,11 @@ class Queue:
 
 
 class Tree:
-    """What the budgets of one run share. `refused` counts the sub-calls that were refused since a call was made."""
+    """What the budgets of one run share.
+
+    `refused` counts the sub-calls that were refused since a call was made. `keeps_back`: whether a part of each limit
+    is for the request for the best answer.
+    """
 
     root: Account
 
@@ -106,6 +110,7 @@ class Tree:
         self.watches: list[Callable[[], None]] = []
         self.warner: Warner | None = None
         self.refused = 0
+        self.keeps_back = True
         self._ratios: dict[str, TokenRatio] = {}
         self._seconds = seconds
         self._worked = 0.0
