@@ -18,9 +18,10 @@ from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.rlm import RLM
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.assembly.thread import LoopThread
-from rlm_kernel.budget.tokens import guess_tokens
+from rlm_kernel.budget import guess_tokens
 from rlm_kernel.config import Settings, trace
 from rlm_kernel.config.job import FileSource, Job, Node, ResultsSource, Source, ValueSource, read_job
+from rlm_kernel.controller.compaction import FULL
 from rlm_kernel.errors import ConfigError, ContextError, ContextUnreadable, NodeFailed, RlmKernelError
 from rlm_kernel.events import TreeSink
 from rlm_kernel.models.model import OnText
@@ -28,8 +29,6 @@ from rlm_kernel.sandbox.given import FORMS, Contexts, One
 
 PLAIN_TOKENS = 100_000
 """What a plain call takes at most where the model's window is not known: most read so much at once."""
-_OF_THE_WINDOW = 0.75
-"""The rest is for the reply."""
 PROMPT_CHARACTERS = 200_000
 """What a question may have with the answers it names; longer ones belong into the context."""
 
@@ -156,7 +155,7 @@ def _check(node: Node, settings: Settings) -> None:
 
 def _plain_tokens(settings: Settings) -> int:
     window = settings.model_window or known_window(settings.model)
-    return PLAIN_TOKENS if window is None else int(window * _OF_THE_WINDOW)
+    return PLAIN_TOKENS if window is None else int(window * FULL)
 
 
 def _check_plain(node: Node, prompt: str, settings: Settings) -> None:

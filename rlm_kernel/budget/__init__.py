@@ -6,7 +6,7 @@ from rlm_kernel.budget.call import DEFAULT_REPLY_TOKENS, Call, Estimate
 from rlm_kernel.budget.limits import Limits, Warnings
 from rlm_kernel.budget.prices import Prices
 from rlm_kernel.budget.reservation import Reservation
-from rlm_kernel.budget.tokens import guess_tokens
+from rlm_kernel.budget.tokens import guess_message, guess_tokens
 
 __all__ = [
     "DEFAULT_REPLY_TOKENS",
@@ -18,5 +18,6 @@ __all__ = [
     "Prices",
     "Reservation",
     "Warnings",
+    "guess_message",
     "guess_tokens",
 ]

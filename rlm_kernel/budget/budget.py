@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 
 from rlm_kernel.budget.account import Account, reached
@@ -192,24 +192,22 @@ class Budget:
         """
         tree = self._account.tree
         tree.resume()
-        timer = asyncio.timeout(None if tree.left is None else tree.left + self.limits.closing_seconds)
         try:
-            async with timer:
+            async with self._within(None if tree.left is None else tree.left + self.limits.closing_seconds):
                 yield
-        except TimeoutError:
-            if not timer.expired():
-                raise
-            raise tree.time_over() from None
         finally:
             tree.pause()
 
-    @asynccontextmanager
-    async def in_time(self) -> AsyncIterator[None]:
+    def in_time(self) -> AbstractAsyncContextManager[None]:
         """Cancel the block when the time is over, or, for the best answer, a while after. Raise `BudgetExceeded`."""
         left = self._account.tree.left
         if left is not None and self._closing:
             left += self.limits.closing_seconds
-        timer = asyncio.timeout(left)
+        return self._within(left)
+
+    @asynccontextmanager
+    async def _within(self, seconds: float | None) -> AsyncIterator[None]:
+        timer = asyncio.timeout(seconds)
         try:
             async with timer:
                 yield

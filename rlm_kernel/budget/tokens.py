@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+import msgspec
+
+from rlm_kernel.types import Message
+
 PER_MESSAGE = 8
 PER_CALL = 16
+PER_IMAGE = 2_500
 _CHARACTERS_PER_TOKEN = 3
 _PER_MORE_BYTE = 0.6
 _KEPT = 32
@@ -20,11 +25,20 @@ def guess_tokens(texts: Iterable[str]) -> int:
     byte that it has in UTF-8 above one: 0.9 for a Cyrillic letter, 1.5 for a Chinese character, 2.1 for an emoji.
     Dense text, such as digits or base64, may take more; `TokenRatio` learns that.
     """
-    tokens = PER_CALL
-    for text in texts:
-        more = 0 if text.isascii() else len(text.encode("utf-8", "surrogatepass")) - len(text)
-        tokens += PER_MESSAGE + len(text) // _CHARACTERS_PER_TOKEN + int(more * _PER_MORE_BYTE)
-    return tokens
+    return PER_CALL + sum(map(_guess, texts))
+
+
+def guess_message(message: Message) -> int:
+    """Return how many tokens a message takes in a request, its images and what goes back with it included."""
+    texts = [message.content, *(call.name + call.arguments for call in message.tool_calls)]
+    if message.reasoning is not None:
+        texts.append(msgspec.json.encode(message.reasoning).decode())
+    return sum(map(_guess, texts)) + len(message.images) * PER_IMAGE
+
+
+def _guess(text: str) -> int:
+    more = 0 if text.isascii() else len(text.encode("utf-8", "surrogatepass")) - len(text)
+    return PER_MESSAGE + len(text) // _CHARACTERS_PER_TOKEN + int(more * _PER_MORE_BYTE)
 
 
 class TokenRatio:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlm_kernel.controller.conversation import Conversation, estimated_tokens
+from rlm_kernel.budget import guess_message
+from rlm_kernel.controller.conversation import Conversation
 from rlm_kernel.controller.ports import CellRunner
 from rlm_kernel.controller.shown import cut, encodable, plain, shown
 from rlm_kernel.errors import ModelError
@@ -106,7 +107,7 @@ def _kept_from(messages: Sequence[Message], first: int, room: int) -> int:
     """Return where the last turns begin that are kept: the last one always, others as they have room."""
     begin = len(messages)
     for place in range(len(messages) - 1, first - 1, -1):
-        room -= estimated_tokens(messages[place])
+        room -= guess_message(messages[place])
         if messages[place].role != "assistant":
             continue
         if begin < len(messages) and room < 0:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from rlm_kernel.budget import guess_message
 from rlm_kernel.controller.reply import without_thinking
 from rlm_kernel.controller.shown import encodable
 from rlm_kernel.controller.tools import sendable
@@ -14,9 +15,6 @@ from rlm_kernel.events import EventSink, ModelFailed, ModelReplied, ModelRequest
 from rlm_kernel.models.model import Completion, Model, ModelRequest, OnText
 from rlm_kernel.types import JSON, Message, Tool
 
-_CHARACTERS_PER_TOKEN = 3
-"""Of code and English there are about four; what is estimated should rather be too much."""
-_TOKENS_PER_IMAGE = 1_500
 _UNANSWERED = "This call was not run: the work was stopped."
 _EMPTY = "(empty reply)"
 _NO_REPLY = "(no reply)"
@@ -48,7 +46,7 @@ class Conversation:
     @property
     def tokens(self) -> int:
         """About how many tokens the next request has: what the provider counted last, and an estimate of the rest."""
-        return self._known_tokens + sum(map(estimated_tokens, self.messages[self._known_messages :]))
+        return self._known_tokens + sum(map(guess_message, self.messages[self._known_messages :]))
 
     def start(self, messages: Sequence[Message]) -> None:
         """Begin, or begin anew, with `messages`."""
@@ -156,12 +154,6 @@ class Conversation:
 def replace_content(message: Message, content: str) -> Message:
     """Return `message` with another text."""
     return Message(message.role, content, images=message.images)
-
-
-def estimated_tokens(message: Message) -> int:
-    """Return about how many tokens a message has."""
-    calls = sum(len(call.arguments) for call in message.tool_calls)
-    return (len(message.content) + calls) // _CHARACTERS_PER_TOKEN + len(message.images) * _TOKENS_PER_IMAGE + 8
 
 
 def _common(before: Sequence[Message], after: Sequence[Message]) -> int:

@@ -8,28 +8,20 @@ from dataclasses import replace
 
 import msgspec
 
-from rlm_kernel.budget import Budget, guess_tokens
+from rlm_kernel.budget import Budget, guess_message, guess_tokens
 from rlm_kernel.errors import ModelError
-from rlm_kernel.models.model import Completion, Model, ModelRequest, OnText, TextDelta
-
-IMAGE_TOKENS = 2_500
-"""What an image is thought to take."""
+from rlm_kernel.models.model import Completion, Model, ModelRequest, OnText, TextDelta, Wrapper
 
 _CUT = "a reply was cut off, as the budget had no more output tokens left for it"
 
 
-class Counted:
+class Counted(Wrapper):
     """Lets a call begin while the budget allows one, and ends it with the budget's time; `is_sub` calls are counted."""
 
     def __init__(self, model: Model, budget: Budget, *, is_sub: bool) -> None:
-        self._model = model
+        super().__init__(model)
         self._budget = budget
         self._is_sub = is_sub
-
-    @property
-    def name(self) -> str:
-        """The wrapped model's name."""
-        return self._model.name
 
     async def complete(self, request: ModelRequest) -> Completion:
         """Answer one request. Raise `BudgetExceeded` if the budget allows none, or its time is over before the reply.
@@ -41,12 +33,8 @@ class Counted:
         async with self._budget.in_time():
             return await self._model.complete(request)
 
-    async def aclose(self) -> None:
-        """Close the wrapped model."""
-        await self._model.aclose()
 
-
-class Budgeted:
+class Budgeted(Wrapper):
     """Reserves each attempt in `budget`, sends the maximum output that this allows, and settles what was used.
 
     A failed attempt counts with what its error says it used, and one that was sent and may have been charged for all
@@ -55,14 +43,9 @@ class Budgeted:
     """
 
     def __init__(self, model: Model, budget: Budget, *, is_sub: bool) -> None:
-        self._model = model
+        super().__init__(model)
         self._budget = budget
         self._is_sub = is_sub
-
-    @property
-    def name(self) -> str:
-        """The wrapped model's name."""
-        return self._model.name
 
     async def complete(self, request: ModelRequest) -> Completion:
         """Answer one request, after calls in flight that hold the room for it. Raise `BudgetExceeded`."""
@@ -94,10 +77,6 @@ class Budgeted:
             return replace(completion, note=_CUT)
         return completion
 
-    async def aclose(self) -> None:
-        """Close the wrapped model."""
-        await self._model.aclose()
-
 
 class _Sending:
     """Knows whether a call waits for its turn, so that nothing of it was sent, and whether its reply has begun."""
@@ -127,16 +106,5 @@ class _Sending:
 
 def guess_request(request: ModelRequest) -> int:
     """Return how many input tokens `request` takes, rather too many than too few."""
-    texts = [message.content for message in request.messages]
-    images = 0
-    for message in request.messages:
-        images += len(message.images)
-        texts += [call.name + call.arguments for call in message.tool_calls]
-        if message.reasoning is not None:
-            texts.append(_as_text(message.reasoning))
-    texts += [_as_text(tool) for tool in request.tools]
-    return guess_tokens(texts) + images * IMAGE_TOKENS
-
-
-def _as_text(value: object) -> str:
-    return msgspec.json.encode(value).decode()
+    tools = (msgspec.json.encode(tool).decode() for tool in request.tools)
+    return guess_tokens(tools) + sum(map(guess_message, request.messages))

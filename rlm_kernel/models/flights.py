@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from rlm_kernel.errors import ModelError
-from rlm_kernel.models.loops import soon
+from rlm_kernel.loops import soon
 from rlm_kernel.models.model import Completion
 
 _Outcome: TypeAlias = Completion | Exception | None

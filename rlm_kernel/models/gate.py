@@ -10,8 +10,8 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
 from rlm_kernel.errors import ModelError, ModelTimeout, ModelUnreachable, RateLimited, RetryableModelError
+from rlm_kernel.loops import soon
 from rlm_kernel.models.breaker import Breaker
-from rlm_kernel.models.loops import soon
 from rlm_kernel.models.model import Queued
 from rlm_kernel.models.turns import UNLIMITED, Rates, Ticket, Turns
 

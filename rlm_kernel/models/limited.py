@@ -7,24 +7,19 @@ from collections.abc import Hashable
 from rlm_kernel.errors import ModelError
 from rlm_kernel.models.budgeted import guess_request
 from rlm_kernel.models.gate import Gate
-from rlm_kernel.models.model import Completion, Model, ModelRequest
+from rlm_kernel.models.model import Completion, Model, ModelRequest, Wrapper
 
 _REPLY_TOKENS = 500
 """What a reply is thought to take until it is there, if the request has no limit of its own that is lower."""
 
 
-class Limited:
+class Limited(Wrapper):
     """Lets a call start when `gate`, which other models may share, has room for one of `lane`."""
 
     def __init__(self, model: Model, gate: Gate, lane: Hashable) -> None:
-        self._model = model
+        super().__init__(model)
         self._gate = gate
         self._lane = lane
-
-    @property
-    def name(self) -> str:
-        """The wrapped model's name."""
-        return self._model.name
 
     async def complete(self, request: ModelRequest) -> Completion:
         """Wait for room, then answer; a cancel while waiting takes no room."""
@@ -34,27 +29,18 @@ class Limited:
         finally:
             self._gate.leave(call)
 
-    async def aclose(self) -> None:
-        """Close the wrapped model."""
-        await self._model.aclose()
 
-
-class Gated:
+class Gated(Wrapper):
     """Sends each attempt through the gate before the provider, and tells the gate what came of it.
 
     A call waits in `lane`. Where the provider asked for more than `patience` seconds it fails at once instead.
     """
 
     def __init__(self, model: Model, gate: Gate, lane: Hashable, *, patience: float) -> None:
-        self._model = model
+        super().__init__(model)
         self._gate = gate
         self._lane = lane
         self._patience = patience
-
-    @property
-    def name(self) -> str:
-        """The wrapped model's name."""
-        return self._model.name
 
     async def complete(self, request: ModelRequest) -> Completion:
         """Wait for this lane's turn, then answer; see `Gate.enter`."""
@@ -70,10 +56,6 @@ class Gated:
             raise
         gate.leave(call, tokens_over=completion.usage.total_tokens - thought if counts else 0.0)
         return completion
-
-    async def aclose(self) -> None:
-        """Close the wrapped model."""
-        await self._model.aclose()
 
 
 def _tokens(request: ModelRequest) -> float:

@@ -12,7 +12,7 @@ import msgspec
 
 from rlm_kernel.budget import Prices
 from rlm_kernel.errors import ModelError
-from rlm_kernel.models.model import Completion, Model, ModelRequest
+from rlm_kernel.models.model import Completion, Model, ModelRequest, Wrapper
 from rlm_kernel.models.pricing import PublishedPrices
 from rlm_kernel.types import Usage
 
@@ -37,18 +37,13 @@ class Meter:
             self._above.add(model, usage)
 
 
-class Metered:
+class Metered(Wrapper):
     """Adds the cost to each completion's usage, by `tariff`, and counts it in `meter`, which other models may share."""
 
     def __init__(self, model: Model, meter: Meter, tariff: Tariff) -> None:
-        self._model = model
+        super().__init__(model)
         self._meter = meter
         self._tariff = tariff
-
-    @property
-    def name(self) -> str:
-        """The wrapped model's name."""
-        return self._model.name
 
     async def complete(self, request: ModelRequest) -> Completion:
         """Answer one request and count it; a failed one counts with what its error says it used."""
@@ -59,10 +54,6 @@ class Metered:
                 error.usage = self._counted(self.name, error.usage)
             raise
         return replace(completion, usage=self._counted(completion.served_by, completion.usage))
-
-    async def aclose(self) -> None:
-        """Close the wrapped model."""
-        await self._model.aclose()
 
     def _counted(self, served_by: str, usage: Usage) -> Usage:
         priced = msgspec.structs.replace(usage, cost_usd=self._tariff(served_by, usage))

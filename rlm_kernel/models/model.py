@@ -94,3 +94,19 @@ class Model(Protocol):
 
     async def aclose(self) -> None:
         """Close connections and processes; safe to call twice."""
+
+
+class Wrapper:
+    """What every wrapper around a model has of that one: its name, and its end."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    @property
+    def name(self) -> str:
+        """The wrapped model's name."""
+        return self._model.name
+
+    async def aclose(self) -> None:
+        """Close the wrapped model."""
+        await self._model.aclose()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rlm_kernel.models.flights import Flights
-from rlm_kernel.models.model import Completion, Model, ModelRequest
+from rlm_kernel.models.model import Completion, Model, ModelRequest, Wrapper
 from rlm_kernel.models.store import AnswerStore, answer_again, now, request_key
 from rlm_kernel.types import JSON, Origin
 
@@ -29,7 +29,7 @@ class Recall:
         return self.store is not None or self.flights is not None
 
 
-class Recalling:
+class Recalling(Wrapper):
     """Gives the answer of an identical call, of this run or an earlier one, if `recall` has it or it is under way.
 
     Only whole replies are kept: those that ended by themselves. A request that is streamed is always made.
@@ -37,14 +37,9 @@ class Recalling:
 
     def __init__(self, model: Model, recall: Recall, identity: Mapping[str, JSON]) -> None:
         """`identity` tells the model behind `model` from every other one."""
-        self._model = model
+        super().__init__(model)
         self._recall = recall
         self._identity = identity
-
-    @property
-    def name(self) -> str:
-        """The wrapped model's name."""
-        return self._model.name
 
     async def complete(self, request: ModelRequest) -> Completion:
         """Answer one request, with `Completion.cached` if it was not asked for anew."""
@@ -60,10 +55,6 @@ class Recalling:
         if joined.run is None:
             return joined.completion
         return answer_again(joined.completion, Origin(how="joined", run=joined.run, at=now()))
-
-    async def aclose(self) -> None:
-        """Close the wrapped model."""
-        await self._model.aclose()
 
     async def _ask(self, key: str, request: ModelRequest) -> Completion:
         completion = await self._model.complete(request)

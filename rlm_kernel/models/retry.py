@@ -18,7 +18,7 @@ from tenacity import (
 from tenacity.stop import stop_base
 
 from rlm_kernel.errors import ModelTimeout, ModelUnreachable, RetryableModelError
-from rlm_kernel.models.model import Completion, Model, ModelRequest
+from rlm_kernel.models.model import Completion, Model, ModelRequest, Wrapper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class RetryPolicy:
     longest_wait: float = 30.0
 
 
-class Retrying:
+class Retrying(Wrapper):
     """Repeats what failed with a `RetryableModelError`; every other error ends the call at once.
 
     The provider's own wish (`retry_after`) is honoured, or, if it reaches past the total time, the call fails at once
@@ -45,18 +45,13 @@ class Retrying:
     def __init__(
         self, model: Model, policy: RetryPolicy, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
-        self._model = model
+        super().__init__(model)
         self._policy = policy
         self._sleep = sleep
         self._backoff = wait_exponential_jitter(
             multiplier=policy.first_wait, max=policy.longest_wait, jitter=policy.first_wait
         )
         self._jitter = wait_random(0, policy.first_wait)
-
-    @property
-    def name(self) -> str:
-        """The wrapped model's name."""
-        return self._model.name
 
     async def complete(self, request: ModelRequest) -> Completion:
         """Answer one request within the policy's bounds; raise the last attempt's error."""
@@ -88,10 +83,6 @@ class Retrying:
             last = f"; the failure before: {failures[-1]}" if failures else ""
             raise ModelTimeout(f"{self.name}: no reply within {seconds:g} s in all{last}") from None
         return replace(completion, attempts=len(failures) + 1)
-
-    async def aclose(self) -> None:
-        """Close the wrapped model."""
-        await self._model.aclose()
 
     def _wait(self, state: RetryCallState) -> float:
         backoff = self._backoff(state)

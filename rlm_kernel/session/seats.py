@@ -9,6 +9,8 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from rlm_kernel.loops import soon
+
 
 class _Ticket:
     """A place in the queue, then a seat: `given` once it is one."""
@@ -27,11 +29,7 @@ class _Ticket:
 
     def wake(self) -> bool:
         """Wake who waits; False if its event loop is closed."""
-        try:
-            self.loop.call_soon_threadsafe(self.over.set)
-        except RuntimeError:
-            return False
-        return True
+        return soon(self.loop, self.over.set)
 
 
 class Seats:

@@ -7,11 +7,11 @@ import contextvars
 import json
 import threading
 from collections.abc import Callable, Container, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rlm_kernel.errors import ConfigError
+from rlm_kernel.loops import soon
 from rlm_kernel.tools.tool import HostTool, ToolError, ToolRefused
 from rlm_kernel.types import JSON
 
@@ -145,9 +145,7 @@ class Toolbox:
                 done.set_result(outcome)
 
         def run() -> None:
-            outcome = _outcome(tool, arguments)
-            with suppress(RuntimeError):  # the event loop has closed since
-                loop.call_soon_threadsafe(end, outcome)
+            soon(loop, end, _outcome(tool, arguments))
 
         try:
             _start_thread(run, f"rlm-tool-{tool.name}")

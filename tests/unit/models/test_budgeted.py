@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from rlm_kernel.budget import Budget, Limits, Prices
+from rlm_kernel.budget.tokens import PER_IMAGE
 from rlm_kernel.errors import BudgetExceeded, ModelReplyInvalid, ModelTimeout, ModelUnavailable, RateLimited
-from rlm_kernel.models.budgeted import IMAGE_TOKENS, Budgeted, Counted, guess_request
+from rlm_kernel.models.budgeted import Budgeted, Counted, guess_request
 from rlm_kernel.models.gate import Gate
 from rlm_kernel.models.limited import Gated
 from rlm_kernel.models.metering import prices_of, published
@@ -193,7 +194,7 @@ def test_all_parts_of_a_request_are_guessed() -> None:
         ),
         tools=(Tool("python", "z" * 300, {"type": "object"}),),
     )
-    assert guess_request(rich) >= plain + IMAGE_TOKENS + 300
+    assert guess_request(rich) >= plain + PER_IMAGE + 300
 
 
 def test_prices_come_from_the_published_ones() -> None:
