@@ -17,65 +17,46 @@ from rlm_kernel.models.model import Model
 from rlm_kernel.types import JSON
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Vendor:
-    """A provider that is reached over HTTP.
+    """A provider that is reached over HTTP: its `name` here, and where it is.
 
-    `url_variable` names what replaces `base_url`, `key_variable` what holds the key; `needs_key` is False where a key
-    is sent if there is one. `prices` is the vendor's name in the price list, None for servers of one's own.
+    `prices` is what the price list calls it, None for servers of one's own, which are sent a key if there is one.
     """
 
-    interface: Literal["openai", "anthropic"]
+    name: str
     base_url: str
-    url_variable: str
-    key_variable: str
-    needs_key: bool = True
     prices: str | None = None
+    interface: Literal["openai", "anthropic"] = "openai"
 
+    @property
+    def url_variable(self) -> str:
+        """The environment variable that replaces `base_url`."""
+        return f"{self.name.upper()}_BASE_URL"
 
-def _own_server(base_url: str, prefix: str) -> Vendor:
-    return Vendor(
-        interface="openai",
-        base_url=base_url,
-        url_variable=f"{prefix}_BASE_URL",
-        key_variable=f"{prefix}_API_KEY",
-        needs_key=False,
-    )
+    @property
+    def key_variable(self) -> str:
+        """The environment variable that holds the key."""
+        return f"{self.name.upper()}_API_KEY"
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether nothing is answered without a key."""
+        return self.prices is not None
 
 
 OPENAI_URL = "https://api.openai.com/v1"
 VENDORS = {
-    "openai": Vendor(
-        interface="openai",
-        base_url=OPENAI_URL,
-        url_variable="OPENAI_BASE_URL",
-        key_variable="OPENAI_API_KEY",
-        prices="openai",
-    ),
-    "anthropic": Vendor(
-        interface="anthropic",
-        base_url="https://api.anthropic.com",
-        url_variable="ANTHROPIC_BASE_URL",
-        key_variable="ANTHROPIC_API_KEY",
-        prices="anthropic",
-    ),
-    "openrouter": Vendor(
-        interface="openai",
-        base_url="https://openrouter.ai/api/v1",
-        url_variable="OPENROUTER_BASE_URL",
-        key_variable="OPENROUTER_API_KEY",
-        prices="openrouter",
-    ),
-    "gemini": Vendor(
-        interface="openai",
-        base_url="https://generativelanguage.googleapis.com/v1beta/openai",
-        url_variable="GEMINI_BASE_URL",
-        key_variable="GEMINI_API_KEY",
-        prices="google",
-    ),
-    "vllm": _own_server("http://127.0.0.1:8000/v1", "VLLM"),
-    "ollama": _own_server("http://127.0.0.1:11434/v1", "OLLAMA"),
-    "llamacpp": _own_server("http://127.0.0.1:8080/v1", "LLAMACPP"),
+    vendor.name: vendor
+    for vendor in (
+        Vendor("openai", OPENAI_URL, "openai"),
+        Vendor("anthropic", "https://api.anthropic.com", "anthropic", "anthropic"),
+        Vendor("openrouter", "https://openrouter.ai/api/v1", "openrouter"),
+        Vendor("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", "google"),
+        Vendor("vllm", "http://127.0.0.1:8000/v1"),
+        Vendor("ollama", "http://127.0.0.1:11434/v1"),
+        Vendor("llamacpp", "http://127.0.0.1:8080/v1"),
+    )
 }
 PROVIDERS = (*VENDORS, "local", "scripted")
 
@@ -144,7 +125,7 @@ def _open_vendor(spec: str, vendor: Vendor, model: str, seconds: float, env: Map
         max_tokens_field="max_completion_tokens" if base_url.rstrip("/") == OPENAI_URL else "max_tokens",
     )
     digest = hashlib.sha256(f"{base_url}\0{key or ''}".encode()).hexdigest()
-    account = Account(spec.partition(":")[0], provider.host, digest)
+    account = Account(vendor.name, provider.host, digest)
     identity: dict[str, JSON] = {"provider": account.provider, "address": _public(base_url), "model": model}
     # Behind another address the vendor's prices may not be what is paid.
     tariff = published(vendor.prices, model) if vendor.prices and base_url == vendor.base_url else unknown
@@ -183,7 +164,7 @@ def _split(spec: str) -> tuple[str, str]:
         raise UnknownModel(f"the model {spec!r} names no provider: write provider:model, with one of {known}")
     if provider not in PROVIDERS:
         raise UnknownModel(
-            f"the model {spec!r} has an unknown provider{nearest(provider, list(PROVIDERS))}; there are: {known}"
+            f"the model {spec!r} has an unknown provider{nearest(provider, PROVIDERS)}; there are: {known}"
         )
     if not model.strip():
         raise UnknownModel(f"the model {spec!r} names no model after the colon")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from typing import Any, TypeVar, overload
 
@@ -135,13 +136,15 @@ class SessionInThread:
 class Opening:
     """A session that is not open yet: `async with` opens a `Session`, `with` a `SessionInThread`."""
 
-    def __init__(self, make: Callable[[], Session], thread: Callable[[], tuple[LoopThread, bool]]) -> None:
-        """`thread` returns the thread for `with`, and whether it is to be closed behind the session."""
+    def __init__(
+        self, make: Callable[[], Session], in_thread: Callable[[], AbstractContextManager[LoopThread]]
+    ) -> None:
+        """`in_thread` gives the thread for `with`, for a block."""
         self._make = make
-        self._find_thread = thread
+        self._in_thread = in_thread
         self._session: Session | None = None
-        self._thread: LoopThread | None = None
-        self._own = False
+        self._thread: LoopThread
+        self._opened: ExitStack
 
     async def __aenter__(self) -> Session:
         self._session = self._make()
@@ -153,20 +156,12 @@ class Opening:
             await self._session.aclose(cancelled=kind is not None and not issubclass(kind, Exception))
 
     def __enter__(self) -> SessionInThread:
-        self._thread, self._own = self._find_thread()
-        try:
-            return SessionInThread(self._thread.run(self.__aenter__()), self._thread)
-        except BaseException:  # a Ctrl-C too may not leave the thread
-            self._close_thread()
-            raise
+        with ExitStack() as stack:
+            self._thread = stack.enter_context(self._in_thread())
+            session = self._thread.run(self.__aenter__())
+            self._opened = stack.pop_all()
+        return SessionInThread(session, self._thread)
 
     def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
-        assert self._thread is not None
-        try:
+        with self._opened:
             self._thread.run(self.__aexit__(kind, *exc_info))
-        finally:
-            self._close_thread()
-
-    def _close_thread(self) -> None:
-        if self._thread is not None and self._own:
-            self._thread.close(wait=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Generic, Self, TypeVar
 
 from rlm_kernel.assembly.asking import OpenRun
@@ -98,31 +99,29 @@ class RunInThread(Generic[T]):
     `for event in run` yields what `async for` does. The run is cancelled when the block ends first.
     """
 
-    def __init__(self, start: Callable[[], RunHandle[T]], thread: Callable[[], tuple[LoopThread, bool]]) -> None:
-        """`thread` returns the thread to run in, and whether it is to be closed behind the run."""
+    def __init__(
+        self, start: Callable[[], RunHandle[T]], in_thread: Callable[[], AbstractContextManager[LoopThread]]
+    ) -> None:
+        """`in_thread` gives the thread to run in, for a block."""
         self._start = start
-        self._find_thread = thread
+        self._in_thread = in_thread
         self._thread: LoopThread
-        self._own = False
+        self._opened: ExitStack
         self._run: RunHandle[T]
 
     def __enter__(self) -> Self:
         async def start() -> RunHandle[T]:
             return self._start()
 
-        self._thread, self._own = self._find_thread()
-        try:
+        with ExitStack() as stack:
+            self._thread = stack.enter_context(self._in_thread())
             self._run = self._thread.run(start())
-        except BaseException:  # a Ctrl-C too may not leave the thread
-            self._close()
-            raise
+            self._opened = stack.pop_all()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        try:
+        with self._opened:
             self._thread.run(self._run.__aexit__(*exc_info))
-        finally:
-            self._close()
 
     def __iter__(self) -> Iterator[AnyEvent]:
         events = aiter(self._run)
@@ -149,7 +148,3 @@ class RunInThread(Generic[T]):
     def cancel(self) -> None:
         """Let the run end as cancelled, as `RunHandle.cancel` does; from any thread."""
         self._run.cancel()
-
-    def _close(self) -> None:
-        if self._own:
-            self._thread.close(wait=False)

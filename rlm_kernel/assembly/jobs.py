@@ -17,7 +17,7 @@ from rlm_kernel.assembly.prompting import known_window, root_profile
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.rlm import RLM
 from rlm_kernel.assembly.sinks import Listeners
-from rlm_kernel.assembly.thread import LoopThread
+from rlm_kernel.assembly.thread import run_in_thread
 from rlm_kernel.budget import guess_tokens
 from rlm_kernel.config import Settings, trace
 from rlm_kernel.config.job import FileSource, Job, Node, ResultsSource, Source, ValueSource, read_job
@@ -133,11 +133,7 @@ def run_job(
     on_result: Callable[[NodeResult], None] | None = None,
 ) -> list[NodeResult]:
     """Run a job as `arun_job` does, from code that is not async; within a running event loop too, which it blocks."""
-    thread = LoopThread()
-    try:
-        return thread.run(arun_job(job, options=options, root=root, on_event=on_event, on_result=on_result))
-    finally:
-        thread.close(wait=True)
+    return run_in_thread(arun_job(job, options=options, root=root, on_event=on_event, on_result=on_result))
 
 
 def _check(node: Node, settings: Settings) -> None:

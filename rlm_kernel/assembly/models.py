@@ -202,7 +202,7 @@ def _rates(opened: OpenedModel, settings: Settings) -> Rates:
     limits = (settings.requests_per_minute, settings.tokens_per_minute, settings.provider_concurrency)
     for provider in (name for limit in limits for name in providers_in(limit)):
         if provider not in PROVIDERS:
-            raise ConfigError(f"there is no provider {provider!r} to limit{nearest(provider, list(PROVIDERS))}")
+            raise ConfigError(f"there is no provider {provider!r} to limit{nearest(provider, PROVIDERS)}")
     if opened.account is None:
         return Rates(concurrency=opened.parallel)
     requests, tokens, concurrency = (for_provider(limit, opened.account.provider) for limit in limits)

@@ -62,7 +62,7 @@ class Place:
         """
         node = f"{self.node}/{call}" if self.node else call
         share = self.settings.child_share / max(1, self.seat.sessions_below)
-        budget = self.models.chain.budget.child(share, sink=AtNode(self.sink, node))
+        budget = self.models.budget.child(share, sink=AtNode(self.sink, node))
         models = self.models.session(node, budget, sub_leads=sub_leads)
         return replace(self, node=node, seat=seat, models=models, on_text=None, stop_first=False)
 

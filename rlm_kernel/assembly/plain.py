@@ -10,23 +10,12 @@ from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.config import Settings
-from rlm_kernel.errors import NoAnswer, RlmKernelError
-from rlm_kernel.events import (
-    AnswerGiven,
-    ModelFailed,
-    ModelReplied,
-    ModelRequested,
-    ModelRetried,
-    QuestionAsked,
-    TurnStarted,
-)
-from rlm_kernel.models.model import Completion, Model, ModelRequest
+from rlm_kernel.controller.conversation import Conversation
+from rlm_kernel.errors import NoAnswer
+from rlm_kernel.events import AnswerGiven, QuestionAsked, TurnStarted
 from rlm_kernel.recording import RecordingLog, new_run_id
 from rlm_kernel.sandbox.stored import StoredContexts
 from rlm_kernel.tools import Toolbox
-from rlm_kernel.types import Message
-
-_CALL = "m1"
 
 
 async def ask_plainly(prompt: str, settings: Settings, listeners: Listeners) -> RunResult[str]:
@@ -42,10 +31,12 @@ async def ask_plainly(prompt: str, settings: Settings, listeners: Listeners) -> 
             with run.recorded(prompt, settings), run.asking():
                 budget = open_budget(settings, models.prices, run, plain=True)
                 root = models.under(budget).root
+                talk = Conversation(root, run, max_reply_tokens=settings.max_reply_tokens)
+                talk.say(prompt)
                 run.emit(QuestionAsked(ask=1, question=prompt))
                 run.emit(TurnStarted(turn=1))
                 async with budget.working():
-                    answer = (await _complete(root, prompt, settings.max_reply_tokens, run)).text.strip()
+                    answer = (await talk.ask()).text.strip()
                 if not answer:
                     raise NoAnswer(f"{root.name} gave an empty reply")
                 run.emit(AnswerGiven(answer=answer, source="reply"))
@@ -61,33 +52,3 @@ async def ask_plainly(prompt: str, settings: Settings, listeners: Listeners) -> 
                 seconds=time.monotonic() - started,
                 turns=1,
             )
-
-
-async def _complete(model: Model, prompt: str, tokens: int | None, run: Run) -> Completion:
-    def retried(attempt: int, error: BaseException, wait: float) -> None:
-        kind, usage = type(error).__name__, getattr(error, "usage", None)
-        run.emit(ModelRetried(call=_CALL, attempt=attempt, error=kind, message=str(error), wait=wait, usage=usage))
-
-    messages = (Message("user", prompt),)
-    run.emit(ModelRequested(call=_CALL, model=model.name, history=0, messages=[*messages], max_output_tokens=tokens))
-    begun = time.monotonic()
-    try:
-        completion = await model.complete(ModelRequest(messages=messages, max_output_tokens=tokens, on_retry=retried))
-    except RlmKernelError as error:
-        kind, usage = type(error).__name__, getattr(error, "usage", None)
-        seconds = time.monotonic() - begun
-        run.emit(ModelFailed(call=_CALL, error=kind, message=str(error), seconds=seconds, usage=usage))
-        raise
-    run.emit(
-        ModelReplied(
-            call=_CALL,
-            text=completion.text,
-            finish_reason=completion.finish_reason,
-            usage=completion.usage,
-            seconds=time.monotonic() - begun,
-            attempts=completion.attempts,
-            served_by=completion.served_by,
-            reply_id=completion.reply_id,
-        )
-    )
-    return completion

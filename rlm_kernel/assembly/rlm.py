@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self, TypeVar, overload
 
@@ -102,12 +103,8 @@ class RLM:
         It may be called inside a running event loop too, which it blocks. An interrupt ends the run cleanly before it
         is raised on.
         """
-        thread, own = self._loop_thread()
-        try:
+        with self._in_thread() as thread:
             return thread.run(self._answer(Asked.of(question, answer_type), context, self._listeners))
-        finally:
-            if own:
-                thread.close(wait=False)
 
     @overload
     async def acompletion(self, question: str, context: Context) -> RunResult[str]: ...
@@ -148,20 +145,28 @@ class RLM:
     def start_in_thread(self, question: str, context: Context, *, answer_type: Any = None) -> RunInThread[Any]:
         """Return what answers `question` while a `with` block goes on, for code that is not async."""
         asked = Asked.of(question, answer_type)
-        return RunInThread(lambda: self._start(asked, context), self._loop_thread)
+        return RunInThread(lambda: self._start(asked, context), self._in_thread)
 
     def session(self, context: Context) -> Opening:
         """Return what opens a session of many questions: `with`, or `async with` in async code."""
-        return Opening(lambda: Session(self._kept, self._listeners, context), self._loop_thread)
+        return Opening(lambda: Session(self._kept, self._listeners, context), self._in_thread)
 
     def _start(self, asked: Asked, context: Context) -> RunHandle[Any]:
         following = Following()
         listeners = replace(self._listeners, following=following)
         return RunHandle(following, lambda tell: self._answer(asked, context, listeners, tell), self._kept.begin)
 
-    def _loop_thread(self) -> tuple[LoopThread, bool]:
-        """Return the thread for code that is not async, and whether the caller is to close it."""
-        return (LoopThread(self.aclose), True) if self._thread is None else (self._thread, False)
+    @contextmanager
+    def _in_thread(self) -> Iterator[LoopThread]:
+        """Give the thread for code that is not async: the one that is open, or one for the block."""
+        if self._thread is not None:
+            yield self._thread
+            return
+        thread = LoopThread(self.aclose)
+        try:
+            yield thread
+        finally:
+            thread.close(wait=False)
 
     async def _answer(
         self, asked: Asked, context: Context, listeners: Listeners, tell: Callable[[OpenRun], None] | None = None

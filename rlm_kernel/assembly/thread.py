@@ -76,6 +76,15 @@ class LoopThread:
             await self._at_end()
 
 
+def run_in_thread(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return what `coroutine` gives in a thread of its own, as `LoopThread.run` does, once that has ended."""
+    thread = LoopThread()
+    try:
+        return thread.run(coroutine)
+    finally:
+        thread.close(wait=True)
+
+
 def cancel_once(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel those of `tasks` that are not being cancelled already: a second cancel would end their clean-up."""
     for task in tasks:

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
-from functools import partial
 
 import msgspec
 
@@ -135,7 +134,7 @@ class Bridge:
             cell=self._cell,
             message=request,
             started=time.monotonic(),
-            on_retry=partial(self._retried, call),
+            on_retry=lambda *failed: self._record(ModelRetried.of(call, *failed)),
         )
         task = self._tasks.create_task(self._answer(taken, kind))
         self._in_flight[request.id] = task
@@ -185,11 +184,6 @@ class Bridge:
             self._reply(taken.message.id, answer.content)
             with suppress(asyncio.CancelledError, RlmKernelError):  # answered, whatever comes now
                 await self._endpoint.sent(Channel.SUBCALL)
-
-    def _retried(self, call: str, attempt: int, error: BaseException, wait: float) -> None:
-        usage = getattr(error, "usage", None)
-        name = type(error).__name__
-        self._record(ModelRetried(call=call, attempt=attempt, error=name, message=str(error), wait=wait, usage=usage))
 
     def _failed(self, taken: Taken, kind: Kind, error: BaseException) -> None:
         code, public = told(error)

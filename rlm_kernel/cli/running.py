@@ -31,10 +31,6 @@ def raise_on_signals() -> None:
 
 def run_cancellable(coroutine: Coroutine[Any, Any, T]) -> T:
     """Return what `coroutine` gives. A signal cancels it and is raised when its clean-up is done."""
-    from rlm_kernel.assembly.thread import LoopThread  # noqa: PLC0415 - its imports take too long for `--help`
+    from rlm_kernel.assembly.thread import run_in_thread  # noqa: PLC0415 - its imports take too long for `--help`
 
-    thread = LoopThread()
-    try:
-        return thread.run(coroutine)
-    finally:
-        thread.close(wait=True)
+    return run_in_thread(coroutine)

@@ -88,11 +88,6 @@ class Node:
     settings: Layer = field(default_factory=dict)
     answer_schema: Mapping[str, JSON] | None = None
 
-    @property
-    def refers_to(self) -> tuple[str, ...]:
-        """The ids of the nodes whose answers the prompt names."""
-        return tuple(match[1].split(".")[1] for match in _REFERENCE.finditer(self.prompt))
-
     def filled(self, answers: Mapping[str, str]) -> str:
         """Return the prompt with the answers it names; what stands in an answer is never looked up itself."""
         return _REFERENCE.sub(lambda match: answers[match[1].split(".")[1]], self.prompt)

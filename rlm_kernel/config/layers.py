@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
@@ -54,20 +53,6 @@ def from_environment(env: Mapping[str, str]) -> Layer:
         for setting in SETTINGS
         if env.get(setting.variable)
     }
-
-
-def from_values(values: Any, place: str, origin: str) -> Layer:
-    """Return what a table of settings gives, each value as the setting has it; it stands at `place` in `origin`.
-
-    Raise `ConfigError` for a key that is no setting's and a value that can't be.
-    """
-    if not isinstance(values, dict):
-        raise ConfigError(f"{origin}: {place} must be a table of settings")
-    for name in values:
-        if name not in BY_NAME:
-            raise ConfigError(f"{origin}: there is no setting {place}.{name}{hint(name, BY_NAME)}")
-    places = {name: f"{origin}: {place}.{name}" for name in values}
-    return {name: Given(BY_NAME[name].read_value(values[name], at), at) for name, at in places.items()}
 
 
 def from_file(path: Path) -> Layer:

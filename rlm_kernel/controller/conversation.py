@@ -110,19 +110,12 @@ class Conversation:
             return
 
     async def _complete(self, call: str) -> Completion:
-        def retried(attempt: int, error: BaseException, wait: float) -> None:
-            name = type(error).__name__
-            usage = getattr(error, "usage", None)
-            self._sink.emit(
-                ModelRetried(call=call, attempt=attempt, error=name, message=str(error), wait=wait, usage=usage)
-            )
-
         request = ModelRequest(
             messages=tuple(self.messages),
             max_output_tokens=self._max_reply_tokens,
             tools=self.tools,
             extra=self.extra,
-            on_retry=retried,
+            on_retry=lambda *failed: self._sink.emit(ModelRetried.of(call, *failed)),
             on_text=self.on_text,
         )
         start = time.perf_counter()

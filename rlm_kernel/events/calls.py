@@ -73,6 +73,12 @@ class ModelRetried(Event, frozen=True, kw_only=True):
     wait: float
     usage: Usage | None = None
 
+    @classmethod
+    def of(cls, call: str, attempt: int, error: BaseException, wait: float) -> ModelRetried:
+        """Return what is recorded of an attempt that failed with `error`."""
+        usage = getattr(error, "usage", None)
+        return cls(call=call, attempt=attempt, error=type(error).__name__, message=str(error), wait=wait, usage=usage)
+
 
 class ImageSent(msgspec.Struct, frozen=True, kw_only=True):
     """An image that went with a question: `digest` is SHA-256 of its bytes, `context` the one it is from, if any."""

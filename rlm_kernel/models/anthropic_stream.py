@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
 
+from rlm_kernel.models.anthropic_wire import arguments
 from rlm_kernel.models.model import OnText, TextDelta
 
 
@@ -58,7 +58,7 @@ class StreamedReply:
         for (index, name), pieces in self._pieces.items():
             block = self._blocks.setdefault(index, {"type": "text"})
             whole = "".join(pieces)
-            block[name] = _input(whole) if name == "input" else str(block.get(name) or "") + whole
+            block[name] = arguments(whole) if name == "input" else str(block.get(name) or "") + whole
         return {**self._head, "content": [block for _, block in sorted(self._blocks.items())]}
 
     def _add(self, index: int, delta: _Delta) -> None:
@@ -76,12 +76,3 @@ class StreamedReply:
 
 def _known(usage: dict[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (usage or {}).items() if value is not None}
-
-
-def _input(text: str) -> dict[str, Any]:
-    """Return a call's arguments; of a call that was cut off none."""
-    try:
-        given = json.loads(text)
-    except ValueError:
-        return {}
-    return given if isinstance(given, dict) else {}

@@ -114,13 +114,18 @@ def _assistant(message: Message) -> Any:
     if not message.tool_calls:
         return message.content
     text = [{"type": "text", "text": message.content}] if message.content else []
-    return [*text, *({"type": "tool_use", "id": c.id, "name": c.name, "input": _input(c)} for c in message.tool_calls)]
+    calls = [
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments(call.arguments)}
+        for call in message.tool_calls
+    ]
+    return [*text, *calls]
 
 
-def _input(call: ToolCall) -> dict[str, Any]:
+def arguments(text: str) -> dict[str, Any]:
+    """Return a call's arguments from their JSON text; none of a call that was cut off, or is no JSON object."""
     try:
-        given = json.loads(call.arguments, strict=False)
-    except ValueError:
+        given = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
         return {}
     return given if isinstance(given, dict) else {}
 

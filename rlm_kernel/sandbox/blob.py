@@ -89,15 +89,8 @@ class Blob:
         self._check(self.counts.size)
 
     def _add(self, pieces: Iterable[bytes]) -> None:
-        counts = self.counts
-        decoder = codecs.getincrementaldecoder("utf-8")()
-        start, chars, width = counts.size, 0, 1
-        for piece in itertools.chain(pieces, (b"",)):
-            held = len(decoder.getstate()[0])
-            try:
-                text = decoder.decode(piece, final=not piece)
-            except UnicodeDecodeError as error:
-                raise NotUtf8(counts.size - start - held + error.start) from None
+        counts, chars, width = self.counts, 0, 1
+        for piece, text in decoded(pieces):
             self._write(piece)
             counts.size += len(piece)
             self._check(counts.size)
@@ -132,3 +125,17 @@ class Blob:
             os.fsync(self._file.fileno())
             self._part.rename(self._root / digest)
         return digest
+
+
+def decoded(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, str]]:
+    """Yield each piece of one file with the text that it completes; an empty one comes last. Raise `NotUtf8`."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    done = 0
+    for piece in itertools.chain(pieces, (b"",)):
+        held = len(decoder.getstate()[0])
+        try:
+            text = decoder.decode(piece, final=not piece)
+        except UnicodeDecodeError as error:
+            raise NotUtf8(done - held + error.start) from None
+        done += len(piece)
+        yield piece, text

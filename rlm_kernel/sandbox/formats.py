@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import itertools
 import json
@@ -18,7 +17,7 @@ from uuid import UUID
 import msgspec
 
 from rlm_kernel.errors import ContextError
-from rlm_kernel.sandbox.blob import NotUtf8
+from rlm_kernel.sandbox.blob import decoded
 from rlm_kernel.types import JSON
 
 FormName = Literal["text", "table", "json", "jsonl"]
@@ -54,7 +53,7 @@ class Converter:
             case "jsonl":
                 return _listed(self._values(_lines(pieces)))
             case _:
-                return (text.encode() for text in _decoded(pieces))
+                return (text.encode() for text in _texts(pieces))
 
     def _rows(self, lines: Iterator[str]) -> Iterator[str]:
         first = next((line for line in lines if line.strip()), None)
@@ -126,27 +125,18 @@ def _plain(value: Any) -> JSON:
     raise TypeError(f"a {type(value).__name__} is no JSON value")
 
 
-def _decoded(pieces: Iterable[bytes]) -> Iterator[str]:
+def _texts(pieces: Iterable[bytes]) -> Iterator[str]:
     """Yield the text of `pieces`, without a byte order mark."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    done, begun = 0, False
-    for piece in itertools.chain(pieces, (b"",)):
-        held = len(decoder.getstate()[0])
-        try:
-            text = decoder.decode(piece, final=not piece)
-        except UnicodeDecodeError as error:
-            raise NotUtf8(done - held + error.start) from None
-        done += len(piece)
-        if text and not begun:
-            begun, text = True, text.removeprefix(_BOM)
-        if text:
-            yield text
+    texts = (text for _, text in decoded(pieces) if text)
+    if first := next(texts, "").removeprefix(_BOM):
+        yield first
+    yield from texts
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
     """Yield lines with their ends."""
     begun: list[str] = []
-    for text in _decoded(pieces):
+    for text in _texts(pieces):
         *whole, rest = text.split("\n")
         for line in whole:
             yield "".join((*begun, line, "\n"))

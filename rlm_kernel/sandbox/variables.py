@@ -26,7 +26,6 @@ GUEST_NAMES = frozenset(
         "FINAL",
         "FINAL_VAR",
         "SHOW_VARS",
-        "chunk",
         "LLMQueryError",
         "BudgetExceeded",
         "DepthExceeded",

@@ -14,7 +14,7 @@ from rlm_kernel.cli.commands import cli
 from rlm_kernel.cli.configuration import as_toml
 from rlm_kernel.cli.options import default_text
 from rlm_kernel.config import SETTINGS, Setting, Settings, resolve, trace
-from rlm_kernel.config.layers import from_values
+from rlm_kernel.config.layers import Given
 from rlm_kernel.errors import ConfigError
 
 DEFAULTS = Settings()
@@ -56,8 +56,8 @@ def resolved_from(setting: Setting, sources: list[str], own: Path) -> object:
     own.write_text(written(setting, texts["own file"]) if "own file" in sources else "")
     options = {"config": str(named)} | ({setting.name: texts["option"]} if "option" in sources else {})
     env = {setting.variable: texts["variable"]} if "variable" in sources else {}
-    job = {setting.name: texts["job"]} if "job" in sources else {}
-    return getattr(trace(options, env, from_values(job, "settings", "job.json")).settings, setting.name)
+    job = {setting.name: Given(texts["job"], "job.json")} if "job" in sources else {}
+    return getattr(trace(options, env, job).settings, setting.name)
 
 
 FREE = [each for each in SETTINGS if not each.is_flag and each.name not in ("uid_first", "uid_last")]
