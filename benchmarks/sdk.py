@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
 
 import aiohttp
@@ -21,21 +19,6 @@ Opener: TypeAlias = Callable[[str], AbstractAsyncContextManager[Call]]
 LIMITS = Limits(max_connections=0, max_keepalive_connections=None)
 """aiohttp takes 0 as unlimited; None would fall back to its default of 100."""
 HTTPX_LIMITS = Limits(max_connections=None, max_keepalive_connections=None)
-
-
-@contextmanager
-def provider(delay: float) -> Iterator[str]:
-    """Run the provider server in a process of its own, which ends with this one; yield its address."""
-    command = [sys.executable, "-m", "tests.support.provider_server", "--delay", str(delay)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.stdin.close()
 
 
 def with_openai(make_client: Callable[[], AsyncClient]) -> Opener:

@@ -19,6 +19,7 @@ from rlm_kernel.models.model import Model
 from rlm_kernel.models.retry import RetryPolicy
 from rlm_kernel.models.turns import Rates
 from rlm_kernel.session import Session
+from tests.support.provider_server import provider_process
 
 SDKS = {"SDK, httpx": sdk.OPENAI_HTTPX, "SDK, aiohttp": sdk.OPENAI_AIOHTTP}
 
@@ -40,7 +41,7 @@ BATCH_CELL = f"answers = llm_query_batched(['hi'] * {BATCH_CALLS})"
 async def one_rows(stage: Stage) -> list[Row]:
     """Measure `llm_query` inside the guest, many in a cell, and the SDK's call on the host, in turn."""
     async with AsyncExitStack() as stack:
-        url = stack.enter_context(sdk.provider(0))
+        url = stack.enter_context(provider_process("--delay", "0"))
         model = await stack.enter_async_context(_model(url))
         taken: dict[str, list[float]] = {carrier: [] for carrier in stage.carriers}
         measures: dict[str, Measure] = {}
@@ -82,7 +83,7 @@ async def _bare_calls(call: sdk.Call, taken: list[float]) -> float:
 async def batch_rows(stage: Stage) -> list[Row]:
     """Measure whole cells of one batched call each, and the SDK on both of its transports, in turn."""
     async with AsyncExitStack() as stack:
-        url = stack.enter_context(sdk.provider(BATCH_DELAY))
+        url = stack.enter_context(provider_process("--delay", str(BATCH_DELAY)))
         model = await stack.enter_async_context(_model(url))
         cpu: dict[str, list[float]] = {}
         measures: dict[str, Measure] = {}

@@ -8,6 +8,7 @@ from functools import partial
 from benchmarks import sdk
 from benchmarks.harness import Measure, Row, in_turn
 from benchmarks.stage import Stage
+from tests.support.provider_server import provider_process
 
 CALLS, CONCURRENCY, DELAY, ROUNDS = 1000, 100, 0.1, 3
 BASELINE = "bare aiohttp"
@@ -23,7 +24,7 @@ CONTENDERS: dict[str, sdk.Opener] = {
 async def rows(_: Stage) -> list[Row]:
     """Measure each SDK on each transport, on clients that stay open, in turn."""
     async with AsyncExitStack() as stack:
-        url = stack.enter_context(sdk.provider(DELAY))
+        url = stack.enter_context(provider_process("--delay", str(DELAY)))
         measures: dict[str, Measure] = {}
         for name, opener in CONTENDERS.items():
             call = await stack.enter_async_context(opener(url))

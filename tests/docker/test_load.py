@@ -13,9 +13,9 @@ from rlm_kernel import RLM, Settings
 from rlm_kernel.events import SubcallReplied
 from rlm_kernel.types import Usage
 from tests.support.faults import FAULTS, Faulty
-from tests.support.provider_server import ProviderServer, Reply
+from tests.support.provider_server import ProviderServer, Reply, provider_process
 from tests.support.sinks import Events
-from tests.support.storm import faulty_provider, storm
+from tests.support.storm import storm
 
 CALLS = 5 * len(FAULTS) * 4
 
@@ -44,7 +44,7 @@ def script(tmp_path: Path, code: str) -> str:
 
 async def test_every_fault_is_survived(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of hundreds of sub-calls a fifth fails at first in every way: each is answered, once, in its place."""
-    with faulty_provider() as url:
+    with provider_process("--faults") as url:
         monkeypatch.setenv("VLLM_BASE_URL", f"{url}/v1")
         seen = await storm(CALLS, replace(settings, request_timeout=3.0), tmp_path)
     seen.assert_complete(CALLS)

@@ -210,11 +210,7 @@ async def test_many_sessions_and_two_seats(settings: Settings) -> None:
     code = f"FINAL(' '.join(rlm_query_batched([{nested(1)!r}] * 3)))"
     result = await run(replace(settings, max_sessions=2), code, events)
     assert result.answer == "1>echo bottom 1>echo bottom 1>echo bottom"
-    live = most = 0
-    for event in events.all:
-        live += isinstance(event, SandboxStarted) - isinstance(event, RunFinished)
-        most = max(most, live)
-    assert most <= 2 * 3
+    assert events.most_sessions() <= 2 * 3
     assert len(events.of(SubcallReplied)) == 9
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from rlm_kernel import Settings
 from tests.docker.conftest import MIB
-from tests.support.storm import faulty_provider, storm
+from tests.support.provider_server import provider_process
+from tests.support.storm import storm
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
@@ -27,7 +28,7 @@ async def test_ten_thousand_calls(image: str, tmp_path: Path, monkeypatch: pytes
         max_parallel_subcalls=100,
     )
     started = time.monotonic()
-    with faulty_provider() as url:
+    with provider_process("--faults") as url:
         monkeypatch.setenv("VLLM_BASE_URL", f"{url}/v1")
         seen = await storm(CALLS, settings, tmp_path)
     print(f"{CALLS:,} in {time.monotonic() - started:.0f} s; memory, MiB: {[used // MIB for used in seen.memory]}")

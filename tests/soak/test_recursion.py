@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rlm_kernel import Settings
-from rlm_kernel.events import RunFinished, SandboxStarted
+from rlm_kernel.events import SandboxStarted
 from tests.docker.test_recursion import base_settings, run, settings
 from tests.support.obedient import nested
 from tests.support.sinks import Events
@@ -23,9 +23,5 @@ async def test_twenty_at_once_three_deep_with_two_seats(settings: Settings) -> N
     code = f"FINAL(len([x for x in rlm_query_batched([{nested(2)!r}] * 20) if x == '1>2>echo bottom']))"
     result = await run(replace(settings, max_sessions=2), code, events)
     assert result.answer == "20"
-    live = most = 0
-    for event in events.all:
-        live += isinstance(event, SandboxStarted) - isinstance(event, RunFinished)
-        most = max(most, live)
     assert len(events.of(SandboxStarted)) == 61
-    assert most <= 7
+    assert events.most_sessions() <= 7

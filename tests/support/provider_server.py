@@ -10,10 +10,11 @@ import argparse
 import asyncio
 import json
 import socket
+import subprocess
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -234,6 +235,21 @@ async def _serve(answer: Callable[[dict[str, Any]], Reply]) -> None:
         sys.stdout.write(f"{server.url}\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)
+
+
+@contextmanager
+def provider_process(*options: str) -> Iterator[str]:
+    """Run this program with `options`; yield its address. It ends with the block, and with this process."""
+    command = [sys.executable, "-m", "tests.support.provider_server", *options]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.stdin.close()
 
 
 def _main() -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import TypeVar
 
-from rlm_kernel.events import AnyEvent
+from rlm_kernel.events import AnyEvent, RunFinished, SandboxStarted
 
 E = TypeVar("E")
 
@@ -37,3 +38,8 @@ class Events:
     def at(self, kind: type[E]) -> list[tuple[str, E]]:
         """Return the events of one class, each with its session's place in the run."""
         return [(node, event) for node, event in zip(self.nodes, self.all, strict=True) if isinstance(event, kind)]
+
+    def most_sessions(self) -> int:
+        """Return how many sessions had a container at once, at most."""
+        changes = (isinstance(event, SandboxStarted) - isinstance(event, RunFinished) for event in self.all)
+        return max(accumulate(changes), default=0)

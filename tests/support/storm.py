@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,21 +16,6 @@ answers = llm_query_batched([f"q{number}" for number in range(%d)])
 wrong = [(number, answer) for number, answer in enumerate(answers) if answer != f"a{number}"]
 FINAL([len(answers), wrong[:5]])
 """
-
-
-@contextmanager
-def faulty_provider() -> Iterator[str]:
-    """Run the provider; yield its address. It ends with this process."""
-    command = [sys.executable, "-m", "tests.support.provider_server", "--faults"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.stdin.close()
 
 
 @dataclass(slots=True)
