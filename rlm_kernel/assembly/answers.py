@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 import jsonschema
-from jsonschema.validators import extend, validator_for
+from jsonschema.validators import validator_for
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, specification_with
 
+from rlm_kernel.assembly import schema_check
 from rlm_kernel.errors import ConfigError
 from rlm_kernel.types import JSON
 
@@ -24,7 +27,10 @@ LONGEST = 2**20
 """Characters of the longest answer that is checked."""
 MOST_PROBLEMS, PROBLEM_CHARACTERS = 10, 300
 """How many problems the model is told of one answer, and how much of each."""
-_FENCED = re.compile(r"\s*```[ \t]*(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*", re.DOTALL | re.IGNORECASE)
+CHECK_SECONDS = 20.0
+"""How long the check against a schema may take; what an answer can make of one has no other bound."""
+CHECK_MEMORY = 2 * 2**30
+_FENCED = re.compile(r"\s*```[ \t]*+(?:json[ \t]*+)?\n(.*)\n[ \t]*```\s*", re.DOTALL | re.IGNORECASE)
 
 
 class TypedAnswer(Generic[T]):
@@ -83,27 +89,41 @@ class SchemaAnswer:
             raise ConfigError(f"the answer's schema is no JSON schema: {error.json_path}: {error.message}") from None
         except Unresolvable as error:
             raise ConfigError(f"the answer's schema refers to {error.ref!r}, which it does not hold") from None
-        registry: Registry[Any] = Registry()
-        checker = extend(checker, {"uniqueItems": _unique})  # type: ignore[no-untyped-call]
-        self._validator = checker(self.schema, registry=registry, format_checker=checker.FORMAT_CHECKER)
 
     def fitting(self, answer: str) -> str:
         """Return `answer` as JSON text. Raise `ValueError`, in words for the model, if it does not fit."""
         text = unfenced(answer)
-        self.value(text)
+        _parsed(text)
+        problems = self._problems(text)
+        if problems:
+            _refuse(problems)
         return text
 
     def value(self, answer: str) -> JSON:
         """Return what `answer`, as `fitting` gave it, stands for."""
-        value = _parsed(answer)
+        return _parsed(answer)
+
+    def _problems(self, text: str) -> list[tuple[str, str]]:
+        """Return what is wrong with a JSON text, in a process that can be ended."""
+        given = {"path": sys.path, "schema": self.schema, "answer": text, "memory": CHECK_MEMORY}
+        given |= {"most": MOST_PROBLEMS + 1, "characters": PROBLEM_CHARACTERS}
         try:
-            first = islice(self._validator.iter_errors(value), MOST_PROBLEMS + 1)
-            problems = [(error.json_path, error.message) for error in first]
-        except RecursionError:
-            raise ValueError("it is nested too deeply") from None
-        if problems:
-            _refuse(problems)
-        return value
+            checked = subprocess.run(  # noqa: S603 - a program of our own, no shell
+                [sys.executable, "-I", schema_check.__file__],
+                input=json.dumps(given),
+                capture_output=True,
+                text=True,
+                timeout=CHECK_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise ValueError(f"it takes longer than {CHECK_SECONDS:g} s to check") from None
+        if checked.returncode < 0:
+            raise ValueError("it can't be checked: that ended the program which did")
+        if checked.returncode:
+            raise ConfigError(f"answers can't be checked with {sys.executable}: {checked.stderr.strip()[-500:]}")
+        problems: list[tuple[str, str]] = json.loads(checked.stdout)
+        return problems
 
 
 def unfenced(answer: str) -> str:
@@ -131,25 +151,6 @@ def _refuse(problems: Iterable[tuple[str, str]]) -> NoReturn:
     said = [f"{where or '$'}: {what}"[:PROBLEM_CHARACTERS] for where, what in islice(problems, MOST_PROBLEMS + 1)]
     more = ["and more"] if len(said) > MOST_PROBLEMS else []
     raise ValueError("\n".join([*said[:MOST_PROBLEMS], *more]))
-
-
-def _unique(validator: object, wanted: object, items: object, schema: object) -> Iterator[jsonschema.ValidationError]:
-    """Check `uniqueItems` in one pass; the library's own takes quadratic time, which an answer could make hours."""
-    if wanted and isinstance(items, list) and len({_canonical(item) for item in items}) < len(items):
-        yield jsonschema.ValidationError("its items are not unique")
-
-
-def _canonical(value: JSON) -> Hashable:
-    """Return what values share that are equal in JSON, where 1 and 1.0 are, and 1 and true are not."""
-    match value:
-        case bool():
-            return "bool", value
-        case list():
-            return "list", *map(_canonical, value)
-        case dict():
-            return frozenset((key, _canonical(part)) for key, part in value.items())
-        case _:
-            return value
 
 
 def _check_references(schema: dict[str, JSON]) -> None:

@@ -21,6 +21,7 @@ HOSTILE = {
     "long": "FINAL(['x' * 3_000_000])",
     "digits": "FINAL('9' * 100_000)",
     "many problems": "FINAL(list(range(20_000)))",
+    "fence": "FINAL('```' + ' ' * 1_000_000 + 'x')",
     "alike": "FINAL([{'a': 1, 'b': 2}, {'b': 2.0, 'a': 1}])",
 }
 

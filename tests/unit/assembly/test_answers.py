@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
+from rlm_kernel.assembly import answers
 from rlm_kernel.assembly.answers import LONGEST, SchemaAnswer, TypedAnswer
 from rlm_kernel.assembly.asked import Asked
 from rlm_kernel.errors import ConfigError, EmptyQuestion
@@ -68,6 +69,7 @@ def test_an_answer_of_a_type(kind: Any, answer: str, text: str, value: object) -
         (list[int], "[" * 100_000, "it is nested too deeply"),
         (float, "many", "it is not JSON"),
         (int, "9" * 5_000, "Exceeds the limit"),
+        (int, "```" + " " * 500_000 + "x", "it is not JSON"),
     ],
 )
 def test_an_answer_that_does_not_fit_a_type(kind: Any, answer: str, problem: str) -> None:
@@ -103,20 +105,39 @@ def test_a_schema_of_any_draft() -> None:
     with pytest.raises(ValueError, match="3"):
         SchemaAnswer(old | {"exclusiveMaximum": True}).fitting("3")
     inner: dict[str, Any] = {"$ref": "#/$defs/n", "$defs": {"n": {"type": "integer"}}}
-    assert SchemaAnswer(inner).value("3") == 3
+    assert SchemaAnswer(inner).fitting("3") == "3"
 
 
 def test_items_are_compared_in_one_pass() -> None:
     """An answer can't hold up the host by a long list whose items must differ: 1, true and "1" do, 1 and 1.0 do not."""
     check = SchemaAnswer({"uniqueItems": True})
-    assert check.value('[1, true, "1", [1], [true], {"a": 1}, {"a": true}]')
+    assert check.fitting('[1, true, "1", [1], [true], {"a": 1}, {"a": true}]')
     started = time.monotonic()
     check.fitting("[" + ",".join(f'{{"a":{number}}}' for number in range(50_000)) + "]")
     assert time.monotonic() - started < 20
 
 
+BOTH = [{"properties": {"of": {"items": {"$ref": "#"}}, "is": {"const": kind}}} for kind in ("and", "or")]
+
+
 @pytest.mark.parametrize(
-    "wrong", [object(), {"type": "objekt"}, {"$ref": "http://127.0.0.1:9/x"}, {"$ref": "#/$defs/none"}]
+    ("schema", "answer"),
+    [
+        ({"pattern": "^(a+)+$"}, f'"{"a" * 100}!"'),
+        ({"patternProperties": {"^(a+)+$": {}}, "additionalProperties": False}, f'{{"{"a" * 100}!": 1}}'),
+        ({"anyOf": BOTH}, '{"of":[' * 100 + '{"is": 1}' + "]}" * 100),
+    ],
+)
+def test_a_check_ends(monkeypatch: pytest.MonkeyPatch, schema: dict[str, Any], answer: str) -> None:
+    """An answer that would take ages to check, by a regular expression or by choices within choices, does not fit."""
+    monkeypatch.setattr(answers, "CHECK_SECONDS", 0.5)
+    with pytest.raises(ValueError, match=r"longer than 0\.5 s to check"):
+        SchemaAnswer(schema).fitting(answer)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [object(), {"type": "objekt"}, {"$ref": "http://127.0.0.1:9/x"}, {"$ref": "#/$defs/none"}, {"pattern": "("}],
 )
 def test_what_is_no_type_is_refused(wrong: Any) -> None:
     """It is told before anything is started; a schema elsewhere is not fetched."""
