@@ -8,6 +8,7 @@ import io
 import json
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from rlm_kernel.errors import ContextBinary, ContextEncoding, ContextError, Cont
 from rlm_kernel.pictures import MAX_BYTES, is_picture, look_at
 from rlm_kernel.sandbox.blob import BinaryFound, Blob, NotUtf8
 from rlm_kernel.sandbox.formats import TEXT, Converter, Form, as_json, check_json
-from rlm_kernel.sandbox.given import Contexts, One, opened
+from rlm_kernel.sandbox.given import Contexts, Frame, One, Value, opened
 from rlm_kernel.sandbox.listing import (
     NAMES_SAID,
     Entry,
@@ -31,10 +32,9 @@ from rlm_kernel.sandbox.listing import (
     some,
     unreadable,
 )
-from rlm_kernel.sandbox.reading import CHUNK, Bounds, Stop
+from rlm_kernel.sandbox.reading import CHUNK, Bounds, Stop, begun, textual
 from rlm_kernel.sandbox.stored import Kind, Stored, StoredContext, StoredContexts, link_parts
 from rlm_kernel.storage import private_folder, unfinished_file
-from rlm_kernel.types import JSON
 
 __all__ = ["ContextStore", "StoredContext"]
 
@@ -125,7 +125,7 @@ class ContextStore:
         return self._put_stream(file, Bounds(source=source, max_bytes=max_bytes), form)
 
     def put_value(
-        self, value: JSON | bytes | msgspec.Raw, *, max_bytes: int | None = None, stop: Stop | None = None
+        self, value: Frame | Value | bytes | msgspec.Raw, *, max_bytes: int | None = None, stop: Stop | None = None
     ) -> StoredContext:
         """Store a `str` or an image's `bytes` as it is, anything else as JSON, a data frame as the list of its rows."""
         if isinstance(value, bytes):
@@ -151,9 +151,13 @@ class ContextStore:
     def _put_stream(self, file: BinaryIO | io.RawIOBase, bounds: Bounds, form: Form = TEXT) -> StoredContext:
         converter = Converter(form, bounds.source)
         with Blob(self._root, bounds.check) as blob:
+            pieces = bounds.pieces(file)
+            if form is TEXT:
+                head, pieces = begun(pieces)
+                if is_picture(head):
+                    return self._put_image(_up_to(MAX_BYTES, pieces), bounds)
             try:
-                pieces = bounds.pieces(file)
-                blob.add(pieces if form is TEXT else converter.read(pieces))
+                blob.add(textual(pieces) if form is TEXT else converter.read(textual(pieces)))
             except BinaryFound:
                 raise ContextBinary(f"the context {bounds.source} is binary; convert it to text first") from None
             except NotUtf8 as error:
@@ -180,10 +184,7 @@ class ContextStore:
             return replace(known, source=bounds.source)
         quiet = settled([entry], self._settle_seconds)
         with bounds.opened(entry.path) as file:
-            if form is TEXT and (image := _image_in(file, entry.path)) is not None:
-                stored = self._put_image(image, bounds)
-            else:
-                stored = self._put_stream(file, bounds, form)
+            stored = self._put_stream(file, bounds, form)
             unchanged = entry == Entry.of("", entry.path, os.fstat(file.fileno()))
         if quiet and unchanged:
             self._remember(key, stored)
@@ -282,7 +283,7 @@ class _Reading:
         start = blob.counts.size
         with self._bounds.opened(entry.path) as file:
             try:
-                blob.add(self._bounds.pieces(file, entry.path))
+                blob.add(textual(self._bounds.pieces(file, entry.path)))
                 self.index.append((entry.name, start, blob.counts.size - start))
             except NotUtf8 as error:
                 if not self._skip_binary:
@@ -302,16 +303,13 @@ class _Reading:
         )
 
 
-def _image_in(file: io.FileIO, path: Path) -> bytes | None:
-    """Return the bytes of an image, up to one too many; None, with nothing read, for a file that is none."""
-    try:
-        if not is_picture(os.pread(file.fileno(), 16, 0)):
-            return None
-        data = bytearray()
-        while len(data) <= MAX_BYTES and (piece := file.read(CHUNK)):
-            data += piece
-    except OSError as error:
-        raise unreadable(path, error) from None
+def _up_to(size: int, pieces: Iterable[bytes]) -> bytes:
+    """Return all bytes, or of too many no more than are needed to tell so."""
+    data = bytearray()
+    for piece in pieces:
+        data += piece
+        if len(data) > size:
+            break
     return bytes(data)
 
 

@@ -7,7 +7,7 @@ import itertools
 import json
 import mmap
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -113,7 +113,13 @@ def as_json(value: Any) -> str:
 
 
 def _plain(value: Any) -> JSON:
-    """Return a data frame's cell as JSON: moments as ISO 8601, other libraries' numbers as such."""
+    """Return as JSON what is not of its own types: a data frame's cells (moments as ISO 8601, other libraries' numbers
+    as such), and mappings and sequences that are no `dict` and no `list`.
+    """
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        return list(value)
     if type(value).__name__ in ("NaTType", "NAType"):
         return None
     if isinstance(value, Decimal | timedelta | UUID):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -13,9 +13,22 @@ from rlm_kernel.errors import ConfigError
 from rlm_kernel.sandbox.formats import TEXT, Form
 from rlm_kernel.sandbox.stored import StoredContext
 from rlm_kernel.sandbox.variables import check_names
-from rlm_kernel.types import JSON
 
 MAX_CONTEXTS = 50
+
+if TYPE_CHECKING:
+    Value: TypeAlias = Mapping[str, "Value"] | Sequence["Value"] | str | int | float | None
+    """A JSON value whose lists and dicts may be of any element type: a `list[str]` is one, and no `list[JSON]`."""
+else:
+    Value = Any
+
+
+class Frame(Protocol):
+    """A data frame."""
+
+    @property
+    def columns(self) -> Any:
+        """The names of its columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +63,7 @@ class JsonLines:
 FORMS = {"table": Table, "json": Json, "jsonl": JsonLines}
 """What a file can be read as, by the name of it on the command line."""
 
-One = StoredContext | Path | Table | Json | JsonLines | bytes | JSON | msgspec.Raw
+One = StoredContext | Path | Table | Json | JsonLines | bytes | Frame | Value | msgspec.Raw
 
 
 def opened(context: One) -> tuple[Any, Form]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import itertools
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ from rlm_kernel.sandbox.blob import BinaryFound
 from rlm_kernel.sandbox.listing import unreadable
 
 CHUNK = 1024 * 1024
+HEAD = 16
 _MIB = 1024 * 1024
 
 
@@ -82,10 +84,7 @@ class Bounds:
             yield file
 
     def pieces(self, file: BinaryIO | io.RawIOBase, path: Path | None = None) -> Iterator[bytes]:
-        """Read `file` (at `path`, if it has one) to its end.
-
-        Raise `BinaryFound` at a NUL byte, `ContextUnreadable`, `Stopped`.
-        """
+        """Read `file` (at `path`, if it has one) to its end. Raise `ContextUnreadable`, `Stopped`."""
         while True:
             try:
                 if self.stop is not None:
@@ -99,6 +98,20 @@ class Bounds:
                 continue
             if not piece:
                 return
-            if b"\0" in piece:
-                raise BinaryFound
             yield piece
+
+
+def textual(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield `pieces`. Raise `BinaryFound` at a NUL byte."""
+    for piece in pieces:
+        if b"\0" in piece:
+            raise BinaryFound
+        yield piece
+
+
+def begun(pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """Return the first bytes, `HEAD` of them if there are so many, and pieces with all bytes."""
+    head = b""
+    while len(head) < HEAD and (piece := next(pieces, b"")):
+        head += piece
+    return head, itertools.chain((head,) if head else (), pieces)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import signature
+from pathlib import Path
 from typing import Any, assert_type, get_overloads
 
 import pytest
 from pydantic import BaseModel
 
-from rlm_kernel import RLM, RunHandle, RunResult, Session, SessionInThread
+from rlm_kernel import RLM, Contexts, RunHandle, RunResult, Session, SessionInThread, Table
 
 
 class Person(BaseModel):
@@ -33,6 +34,17 @@ async def typed(rlm: RLM, session: Session, in_thread: SessionInThread) -> None:
     assert_type((await session.ask("?", answer_type=Person)).value, Person)
     assert_type(in_thread.ask("?", answer_type=Person).value, Person)
     assert_type(in_thread.ask("?").value, str)
+
+
+def typed_contexts(rlm: RLM, texts: list[str], counts: dict[str, int], rows: list[dict[str, str | None]]) -> None:
+    """Nor here: lists and dicts of any element type may be contexts, alone and by name."""
+    nested: dict[str, list[dict[str, float]]] = {}
+    rlm.completion("?", texts)
+    rlm.completion("?", counts)
+    rlm.completion("?", rows)
+    rlm.completion("?", (1, 2))
+    rlm.session(nested)
+    rlm.completion("?", Contexts(texts=texts, rows=rows, orders=Table(rows), note="text", scan=b"", path=Path("file")))
 
 
 WAYS = [RLM.completion, RLM.acompletion, RLM.start, RLM.start_in_thread, Session.ask, SessionInThread.ask]

@@ -12,6 +12,8 @@ import threading
 import time
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +23,7 @@ from rlm_kernel.errors import ContextBinary, ContextEncoding, ContextError, Cont
 from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.reading import CHUNK
 from rlm_kernel.types import JSON
+from tests.support.images import PNG
 from tests.unit.sandbox.conftest import contents, trusting, written
 
 
@@ -125,6 +128,37 @@ def test_a_pipe_is_read_to_its_end(store: ContextStore, tmp_path: Path) -> None:
     assert (stored.preview, stored.source) == ("through a pipe", str(tmp_path / "pipe"))
 
 
+def test_an_image_comes_through_a_pipe(store: ContextStore) -> None:
+    """Standard input may be an image too, in pieces of any length; one without an end is refused."""
+
+    class Trickle(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(5 if self.tell() < 20 else size)
+
+    stored = store.put_stream(Trickle(PNG))
+    assert (stored.kind, stored.picture, stored.path.read_bytes()) == ("image", ("image/png", 1, 1), PNG)
+    with Path("/dev/zero").open("rb") as endless, pytest.raises(ContextBinary, match="an image may have"):
+        store.put_stream(io.BufferedReader(Joined(PNG, endless)))
+
+
+class Joined(io.RawIOBase):
+    """Bytes, and then what a file has."""
+
+    def __init__(self, first: bytes, then: BinaryIO) -> None:
+        self._first, self._then = first, then
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Give the next bytes."""
+        piece = self._first or self._then.read(len(buffer))
+        self._first = b""
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
 def test_a_stream_that_does_not_block_is_read_to_its_end(store: ContextStore) -> None:
     """A standard input that some other program made non-blocking is waited for, not taken for ended."""
     end, start = os.pipe()
@@ -150,8 +184,11 @@ def test_values_are_text_or_json(store: ContextStore) -> None:
     value: JSON = {"ä": [1, 2.5, None, {"x": True}]}
     stored = store.put_value(value)
     assert (stored.kind, json.loads(stored.path.read_text())) == ("json", value)
-    with pytest.raises(ContextError, match="neither text nor a JSON value"):
-        store.put_value({"when": object()})  # type: ignore[dict-item]
+    other = store.put_value((MappingProxyType({"x": range(2)}),))
+    assert other.path.read_text() == '[{"x": [0, 1]}]'
+    for wrong in (object(), b"bytes"):
+        with pytest.raises(ContextError, match="neither text nor a JSON value"):
+            store.put_value({"when": wrong})  # type: ignore[dict-item]
     with pytest.raises(ContextEncoding, match="half a character"):
         store.put_value("a\ud800")
 

@@ -139,7 +139,7 @@ class Polars:
 
 async def test_data_frames(store: ContextStore) -> None:
     """They are lists of rows, as they are or within `Table`; what is no JSON is refused by its type."""
-    assert value(await store.put(Frame())) == [{"when": "2026-01-02T00:00:00", "n": 1.5}]  # type: ignore[arg-type]
+    assert value(await store.put(Frame())) == [{"when": "2026-01-02T00:00:00", "n": 1.5}]
     assert value(await store.put(Table(Polars()))) == [{"n": 1}]
     with pytest.raises(ContextError, match="a object is no JSON value"):
         await store.put([object()])  # type: ignore[list-item]
