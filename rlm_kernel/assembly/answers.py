@@ -19,6 +19,7 @@ from referencing.jsonschema import DRAFT202012, specification_with
 
 from rlm_kernel.assembly import schema_check
 from rlm_kernel.errors import ConfigError
+from rlm_kernel.tools.choices import TOO_MUCH, Choices
 from rlm_kernel.types import JSON
 
 T = TypeVar("T")
@@ -43,17 +44,20 @@ class TypedAnswer(Generic[T]):
             self.schema: JSON = self._adapter.json_schema()
         except (PydanticSchemaGenerationError, PydanticUserError) as error:
             raise ConfigError(f"{kind!r} can't be an answer's type: {str(error).splitlines()[0]}") from None
+        self._choices = Choices(self._adapter.json_schema())
 
     def fitting(self, answer: str) -> str:
         """Return `answer` as JSON text. Raise `ValueError`, in words for the model, if it does not fit."""
         text = unfenced(answer)
         try:
-            _parsed(text)
+            value = _parsed(text)
         except ValueError:
             bare = json.dumps(text)  # a text, a date or one word of a choice may stand there without its quotes
             if self._fits(bare):
                 return bare
             raise
+        if not self._choices.bear(value):
+            raise ValueError(TOO_MUCH)
         if not self._fits(text) and self._fits(json.dumps(text)):
             return json.dumps(text)
         self.value(text)

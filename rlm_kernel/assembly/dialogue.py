@@ -79,7 +79,7 @@ class Session:
         try:
             return await self._opened.result().ask(Asked.of(question, answer_type))
         except RlmKernelError as error:
-            if self._leave.is_set():
+            if self._leave.is_set() or self._task.cancelling():  # by its own end, or that of its `RLM`
                 raise SessionError("the session was closed while the question was being answered") from error
             raise
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
+from rlm_kernel.errors import RecordingError
 from rlm_kernel.events import AnyEvent, Record
 from rlm_kernel.recording.reader import decode_line, read_line, reading
 
@@ -49,6 +50,10 @@ class Following:
             await self._news.wait()
         if self._path is None:
             return
+        if self._over and not self._path.exists():
+            raise RecordingError(
+                f"the run has ended and its recording {self._path} is gone: keep it, or follow earlier"
+            )
         with reading(self._path), self._path.open("rb") as file:
             number = 0
             while True:

@@ -6,14 +6,16 @@ import inspect
 import json
 import typing
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError, with_config
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, from_json
 from typing_extensions import TypedDict
 
 from rlm_kernel.errors import ConfigError
+from rlm_kernel.tools.choices import TOO_MUCH, Choices
 from rlm_kernel.types import JSON
 
 MAX_RESULT = 4 * 1024 * 1024
@@ -48,6 +50,7 @@ class HostTool:
     arguments: TypeAdapter[Any]
     result: TypeAdapter[Any]
     schema: dict[str, Any]
+    choices: Choices
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> HostTool:
@@ -67,7 +70,7 @@ class HostTool:
         except (PydanticUserError, NameError, TypeError) as error:
             raise ConfigError(f"pydantic can't check the types of the tool {name}: {error}") from None
         doc = inspect.cleandoc(function.__doc__ or "")[:DOC_CHARACTERS]
-        return cls(name, doc, function, signature, arguments, result, schema)
+        return cls(name, doc, function, signature, arguments, result, schema, Choices(schema))
 
     @property
     def is_async(self) -> bool:
@@ -98,6 +101,9 @@ class HostTool:
 
     def read(self, arguments: str) -> Mapping[str, Any]:
         """Return the arguments of a call from their JSON text. Raise `ToolRefused` for what does not fit."""
+        with suppress(ValueError):  # what is no JSON is told by the check
+            if not self.choices.bear(from_json(arguments)):
+                raise ToolRefused(TOO_MUCH)
         try:
             values: Mapping[str, Any] = self.arguments.validate_json(arguments)
         except ValidationError as error:

@@ -161,14 +161,17 @@ async def test_a_session_whose_block_is_cancelled(settings: Settings, tmp_path: 
         assert events.of(RunFinished)[0].status == "cancelled"
 
 
-async def test_a_session_that_is_closed_while_it_answers(settings: Settings, tmp_path: Path) -> None:
-    """The question fails with a typed error."""
+@pytest.mark.parametrize("by_rlm", [False, True])
+async def test_a_session_that_is_closed_while_it_answers(settings: Settings, tmp_path: Path, by_rlm: bool) -> None:
+    """The question fails with a typed error that says so, also where the `RLM` is closed."""
     events, reached = Events(), asyncio.Event()
     events.on(CellStarted, reached.set)
     async with RLM(script(tmp_path, cell("while True: pass")), settings=settings, on_event=events) as rlm:
         async with rlm.session("banana") as session:
             ask = asyncio.ensure_future(session.ask("Why?"))
             await reached.wait()
+            if by_rlm:
+                await rlm.aclose()
         with pytest.raises(SessionError, match="closed"):
             await ask
 

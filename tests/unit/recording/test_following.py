@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_kernel.errors import RecordingDamaged
+from rlm_kernel.errors import RecordingDamaged, RecordingError
 from rlm_kernel.events import Notice
 from rlm_kernel.recording import Following, RecordingLog, Tee, new_run_id
 from rlm_kernel.recording.following import BATCH_BYTES, BATCH_RECORDS
@@ -90,4 +90,18 @@ async def test_damage_is_told(following: Following, tmp_path: Path) -> None:
     path.write_text("{}\n")
     following.begin(path)
     with pytest.raises(RecordingDamaged):
+        await read(following)
+
+
+async def test_a_recording_that_is_not_kept(following: Following, tmp_path: Path) -> None:
+    """Who began in time reads it to its end; later it is gone, which is said."""
+    with RecordingLog(tmp_path, new_run_id(), keep=False) as log:
+        following.begin(log.path)
+        log.emit(Notice(message="one"))
+        log.emit(Notice(message="two"))
+        reader = following.records()
+        await anext(reader)
+    following.end()
+    assert len([record async for record in reader]) == 1
+    with pytest.raises(RecordingError, match="is gone: keep it, or follow earlier"):
         await read(following)
