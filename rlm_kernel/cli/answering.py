@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from gc import freeze
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from rlm_kernel.cli.contexts import store_sources
 from rlm_kernel.cli.options import Output
 from rlm_kernel.cli.outcome import write_answer, write_result_json, write_summary
@@ -15,6 +17,8 @@ from rlm_kernel.types import JSON
 
 if TYPE_CHECKING:
     from rlm_kernel.assembly import RunResult
+
+NO_CONTEXT = "there is no context: give --context PATH, or pipe it in"
 
 
 def answer(
@@ -26,7 +30,10 @@ def answer(
     skip_binary: bool = False,
     schema: dict[str, JSON] | None = None,
 ) -> RunResult[Any]:
-    """Store the contexts that `sources` name, run one session with its progress shown, and write the result."""
+    """Store the contexts that `sources` name, run one session with its progress shown, and write the result.
+
+    Without any the context is standard input. Raise `UsageError` if nothing is there.
+    """
     from rlm_kernel.assembly import RLM  # noqa: PLC0415 - its imports take too long for `--help`
     from rlm_kernel.assembly.asked import Asked  # noqa: PLC0415 - as above
 
@@ -34,7 +41,9 @@ def answer(
     asyncio.run(check_models(settings))
     # A collection of all that was imported takes 0.1 s and more, and would come every few hundred sub-calls.
     freeze()
-    stored = store_sources(sources, settings, skip_binary=skip_binary)
+    stored = store_sources(sources or ("-",), settings, skip_binary=skip_binary)
+    if not sources and not any(part.size for part in stored.parts):
+        raise click.UsageError(NO_CONTEXT)
     progress = output.progress()
     with RLM(settings=settings, on_event=progress, on_text=progress.listener) as rlm:
         with progress:

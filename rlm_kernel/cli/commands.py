@@ -12,7 +12,7 @@ import click
 
 from rlm_kernel import __version__
 from rlm_kernel.cli import checks, exits
-from rlm_kernel.cli.answering import answer
+from rlm_kernel.cli.answering import NO_CONTEXT, answer
 from rlm_kernel.cli.chat import chat
 from rlm_kernel.cli.configuration import config
 from rlm_kernel.cli.demo import QUESTION, demo_settings, judge, next_steps, write_text
@@ -89,9 +89,9 @@ def run(
     if not question.strip():
         raise EmptyQuestion("the question is empty; put it in quotes after the options")
     if not sources and sys.stdin.isatty():
-        raise click.UsageError("there is no context: give --context PATH, or pipe it in")
+        raise click.UsageError(NO_CONTEXT)
     wanted = None if schema is None else read_schema(Path(schema))
-    result = answer(question, sources or ("-",), settings, output, skip_binary=skip_binary, schema=wanted)
+    result = answer(question, sources, settings, output, skip_binary=skip_binary, schema=wanted)
     return exits.PARTIAL if result.status == "partial" else 0
 
 

@@ -87,6 +87,12 @@ def test_bad_standard_input(
     assert (ended.status, message in ended.err) == (status, True)
 
 
+def test_nothing_that_is_piped_in_is_no_context(command: RunCommand, script: str) -> None:
+    """Where standard input happens to be empty, as in cron, no model is asked about nothing."""
+    ended = command("run", "--model", script, "why?")
+    assert (ended.status, "there is no context: give --context PATH, or pipe it in" in ended.err) == (2, True)
+
+
 def test_a_folder_with_binary_files_tells_the_way_out(command: RunCommand, script: str, tmp_path: Path) -> None:
     """The message names the files and the option."""
     (tmp_path / "folder").mkdir()
