@@ -133,7 +133,12 @@ class ModelAuthError(ModelError):
 
 
 class ModelRejected(ModelError):
-    """The provider refused the request itself (4xx); the same request will fail again."""
+    """The provider refused the request itself (4xx); the same request will fail again.
+
+    `empty_for`: it was a reply without a word, which ended for this reason.
+    """
+
+    empty_for: str | None = None
 
 
 class ToolsRefused(ModelRejected):

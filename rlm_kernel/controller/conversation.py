@@ -10,10 +10,10 @@ from rlm_kernel.budget import guess_message
 from rlm_kernel.controller.reply import without_thinking
 from rlm_kernel.controller.shown import encodable
 from rlm_kernel.controller.tools import sendable
-from rlm_kernel.errors import RlmKernelError
+from rlm_kernel.errors import ModelRejected, RlmKernelError
 from rlm_kernel.events import EventSink, ModelFailed, ModelReplied, ModelRequested, ModelRetried
 from rlm_kernel.models.model import Completion, Model, ModelRequest, OnText
-from rlm_kernel.types import JSON, Message, Tool
+from rlm_kernel.types import JSON, Message, Tool, Usage
 
 _UNANSWERED = "This call was not run: the work was stopped."
 _EMPTY = "(empty reply)"
@@ -120,7 +120,7 @@ class Conversation:
         )
         start = time.perf_counter()
         try:
-            completion = await self._model.complete(request)
+            completion = await self._reply(request)
         except RlmKernelError as error:
             seconds = time.perf_counter() - start
             usage = getattr(error, "usage", None)
@@ -142,6 +142,16 @@ class Conversation:
             )
         )
         return completion
+
+    async def _reply(self, request: ModelRequest) -> Completion:
+        """Return the model's reply, also one without a word, which is an error to others than a conversation."""
+        try:
+            return await self._model.complete(request)
+        except ModelRejected as error:
+            if error.empty_for is None:
+                raise
+            usage = error.usage or Usage(calls=1)
+            return Completion(text="", finish_reason=error.empty_for, usage=usage, served_by=self._model.name)
 
 
 def replace_content(message: Message, content: str) -> Message:

@@ -251,13 +251,18 @@ class Controller:
         if step.answer is None and not step.ran:
             answer = encodable(completion.text).strip()
         if not answer:
-            spent = self._limits.budget.spent is not None
-            more = "of it" if spent else f"turns with --max-turns (now {self._limits.max_turns})"
             raise NoAnswer(
                 f"{self._model.name} gave no answer in {self._turn - before} turns: {reason} Try another model, or "
-                f"allow more {more}; the recording shows what it did."
+                f"allow more {self._short_of(completion)}; the recording shows what it did."
             )
         return answer
+
+    def _short_of(self, completion: Completion) -> str:
+        if self._limits.budget.spent is not None:
+            return "of it"
+        if completion.finish_reason == "length" and not completion.text:
+            return "tokens for a reply with --max-reply-tokens"
+        return f"turns with --max-turns (now {self._limits.max_turns})"
 
     def _outcome(self, answer: str, source: AnswerSource, before: int, reason: str | None) -> Outcome:
         """Return the answer; with a reason why there was no more work it is a partial one."""
@@ -265,7 +270,7 @@ class Controller:
         return Outcome(answer=answer, status=status, source=source, turns=self._turn - before, reason=reason)
 
     def _refused(self, completion: Completion) -> str:
-        said = " ".join(completion.text.split())[:500]
+        said = " ".join(completion.text.split())[:500] or "it gave no reason"
         return f"{self._model.name} refused: {said}; ask otherwise, or try another model"
 
 

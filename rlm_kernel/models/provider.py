@@ -207,6 +207,7 @@ class Provider:
             return completion
         if why := _SILENT.get(completion.finish_reason):
             error = ModelRejected(f"{self.name}: an empty reply: {why}")
+            error.empty_for = completion.finish_reason
         else:
             error = ModelReplyInvalid(f"{self.name}: an empty reply ({completion.finish_reason}); try again")
         error.usage = completion.usage

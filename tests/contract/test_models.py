@@ -254,8 +254,9 @@ async def test_an_empty_reply_is_no_answer(model: Model, server: ProviderServer,
 async def test_an_empty_reply_that_will_stay_empty_is_not_repeated(model: Model, server: ProviderServer) -> None:
     """Where the output limit left no room for text, repeating is vain: `ModelRejected`, which says what to do."""
     server.replies.append(Reply(text=None, finish_reason="max_tokens" if "anthropic" in model.name else "length"))
-    with pytest.raises(ModelRejected, match="allow more output tokens"):
+    with pytest.raises(ModelRejected, match="allow more output tokens") as caught:
         await model.complete(ASK)
+    assert caught.value.empty_for == "length"
 
 
 async def test_a_truncated_body_is_a_lost_connection(model: Model, server: ProviderServer) -> None:

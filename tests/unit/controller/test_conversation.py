@@ -11,7 +11,7 @@ import pytest
 from rlm_kernel.controller import ContextSummary, Controller, ControllerLimits
 from rlm_kernel.controller.profile import Profile, find_profile
 from rlm_kernel.errors import ModelRejected, ModelUnavailable, NoAnswer, PromptTooLong, SandboxLost, ToolsRefused
-from rlm_kernel.events import HistoryCompacted, ModelRequested, Notice, ProfileChosen
+from rlm_kernel.events import HistoryCompacted, ModelReplied, ModelRequested, Notice, ProfileChosen
 from rlm_kernel.kernel.result import CellResult
 from rlm_kernel.models.model import Completion
 from rlm_kernel.types import JSON, Message, ToolCall, Usage
@@ -170,6 +170,35 @@ async def test_a_refusal_of_the_last_request_is_no_answer() -> None:
     talk = Talk(["hm", "hm", "hm", completion("I won't.", "refusal")])
     with pytest.raises(NoAnswer, match="refused: I won't"):
         await talk.ask()
+
+
+def wordless(reason: str) -> ModelRejected:
+    """Return the error for a reply without a word."""
+    error = ModelRejected("an empty reply")
+    error.empty_for, error.usage = reason, Usage(calls=1, input_tokens=5, output_tokens=9)
+    return error
+
+
+async def test_a_reply_that_was_all_thought_up_to_its_limit_is_told() -> None:
+    """The model may write a shorter one: the run does not end with it, and its usage is recorded."""
+    talk = Talk([wordless("length"), "FINAL(x)"])
+    assert await talk.ask() == "x"
+    assert "Your reply was cut off" in talk.sent(1)[3].content
+    (first, _) = (event for event in talk.sink.events if isinstance(event, ModelReplied))
+    assert (first.text, first.finish_reason, first.usage.output_tokens) == ("", "length", 9)
+
+
+async def test_replies_that_are_all_thought_end_with_the_way_out() -> None:
+    """No reply has room for a word: it is said which limit to raise."""
+    with pytest.raises(NoAnswer, match="--max-reply-tokens"):
+        await Talk([wordless("length") for _ in range(4)]).ask()
+
+
+async def test_a_refusal_without_a_word_is_a_refusal() -> None:
+    """The model may reconsider once, as with words."""
+    assert await Talk([wordless("refusal"), "FINAL(x)"]).ask() == "x"
+    with pytest.raises(NoAnswer, match="refused: it gave no reason"):
+        await Talk([wordless("refusal"), wordless("content_filter")]).ask()
 
 
 async def test_thinking_in_a_reply_is_recorded_and_not_sent_back() -> None:
