@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ async def open_job(
     Raise `ConfigError` or `ContextError`, naming the place in the job.
     """
     read = read_job(job, root=root)
-    settings = [trace(options, None, node.settings).settings for node in read.nodes]
+    settings = [_settings(node, options) for node in read.nodes]
     known: set[Settings] = set()
     for node, chosen in zip(read.nodes, settings, strict=True):
         try:
@@ -134,6 +134,11 @@ def run_job(
 ) -> list[NodeResult]:
     """Run a job as `arun_job` does, from code that is not async; within a running event loop too, which it blocks."""
     return run_in_thread(arun_job(job, options=options, root=root, on_event=on_event, on_result=on_result))
+
+
+def _settings(node: Node, options: Mapping[str, str | None] | None) -> Settings:
+    settings = trace(options, None, node.settings).settings
+    return settings if node.rlm else replace(settings, sub_model=None)  # a plain call has none to ask
 
 
 def _check(node: Node, settings: Settings) -> None:

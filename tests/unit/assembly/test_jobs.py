@@ -210,6 +210,14 @@ async def test_a_plain_call_has_its_whole_budget(write: Write) -> None:
     assert [event.answer for event in events.of(RunFinished)] == ["A", "A"]
 
 
+async def test_a_plain_call_needs_no_key_of_a_sub_model(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It asks no sub-model, so one that the job names for other nodes is not looked at."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    job = {"settings": {"sub_model": "openai:gpt-5-mini"}, **json.loads(write("A").read_text())}
+    (path := write("A")).write_text(json.dumps(job))
+    assert [each.result.answer for each in await arun_job(path)] == ["A"]
+
+
 async def test_plain_calls_are_compared_with_each_other(write: Write, state: Path) -> None:
     """What a plain call used is kept for later ones, apart from what sessions of the same models use."""
     job = write("A")
