@@ -1,4 +1,4 @@
-"""Escape sequences of terminals, as everything that is shown to a user or a model is freed of them."""
+"""What text is freed of before it is shown or sent: escape sequences of terminals, halves of characters."""
 
 from __future__ import annotations
 
@@ -10,3 +10,8 @@ ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]"
 )
 """A string that does not end on its line is not taken for one, so that no sequence hides the lines after it."""
+
+
+def encodable(text: str) -> str:
+    """Return `text` with each lone surrogate, which UTF-8 can't carry, as a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")

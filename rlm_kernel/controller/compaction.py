@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from rlm_kernel.budget import guess_message
 from rlm_kernel.controller.conversation import Conversation
 from rlm_kernel.controller.ports import CellRunner
-from rlm_kernel.controller.shown import cut, encodable, plain, shown
+from rlm_kernel.controller.shown import cut, plain, shown
 from rlm_kernel.errors import ModelError
 from rlm_kernel.events import EventSink, HistoryCompacted
+from rlm_kernel.text import encodable
 from rlm_kernel.types import Message
 
 FULL = 0.75

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from rlm_kernel.budget import guess_message
 from rlm_kernel.controller.reply import without_thinking
-from rlm_kernel.controller.shown import encodable
 from rlm_kernel.controller.tools import sendable
 from rlm_kernel.errors import ModelRejected, RlmKernelError
 from rlm_kernel.events import EventSink, ModelFailed, ModelReplied, ModelRequested, ModelRetried
 from rlm_kernel.models.model import Completion, Model, ModelRequest, OnText
+from rlm_kernel.text import encodable
 from rlm_kernel.types import JSON, Message, Tool, Usage
 
 _UNANSWERED = "This call was not run: the work was stopped."

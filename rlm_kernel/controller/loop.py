@@ -13,12 +13,13 @@ from rlm_kernel.controller.conversation import Conversation
 from rlm_kernel.controller.ports import AnswerCheck, CellRunner, ContextSummary, ControllerLimits, Outcome
 from rlm_kernel.controller.profile import Profile, find_profile
 from rlm_kernel.controller.reply import Cell, Reply, read_reply
-from rlm_kernel.controller.shown import encodable, shown
+from rlm_kernel.controller.shown import shown
 from rlm_kernel.controller.tools import PYTHON, read_calls
 from rlm_kernel.errors import BudgetExceeded, NoAnswer, PromptTooLong, ToolsRefused
 from rlm_kernel.events import AnswerGiven, AnswerSource, EventSink, Notice, ProfileChosen, QuestionAsked, TurnStarted
 from rlm_kernel.kernel.result import CellResult, Final
 from rlm_kernel.models.model import Completion, Model, OnText
+from rlm_kernel.text import encodable
 
 MAX_EMPTY_ANSWERS = 2
 MAX_REFUSALS = 2

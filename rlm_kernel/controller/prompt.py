@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from rlm_kernel.controller.ports import ContextSummary, ControllerLimits
 from rlm_kernel.controller.profile import Profile
-from rlm_kernel.controller.shown import cut, encodable, plain, shown
+from rlm_kernel.controller.shown import cut, plain, shown
 from rlm_kernel.kernel.result import CellResult
+from rlm_kernel.text import encodable
 from rlm_kernel.types import JSON, Message
 
 _NO_CODE = (

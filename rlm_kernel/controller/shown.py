@@ -6,7 +6,7 @@ import re
 from itertools import groupby
 
 from rlm_kernel.kernel.result import CellResult
-from rlm_kernel.text import ESCAPES
+from rlm_kernel.text import ESCAPES, encodable
 from rlm_kernel.types import JSON
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -48,11 +48,6 @@ def plain(text: str) -> str:
     if "\r" in text:
         text = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
     return encodable(_CONTROL.sub("", text))
-
-
-def encodable(text: str) -> str:
-    """Return `text` with each lone surrogate, which UTF-8 can't carry, as a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _output(output: dict[str, JSON]) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rlm_kernel.controller.reply import Cell
-from rlm_kernel.controller.shown import cut, encodable
+from rlm_kernel.controller.shown import cut
+from rlm_kernel.text import encodable
 from rlm_kernel.types import Tool, ToolCall
 
 PYTHON = Tool(

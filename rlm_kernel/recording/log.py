@@ -17,6 +17,7 @@ from rlm_kernel.errors import RecordingError, RlmKernelError
 from rlm_kernel.events import SCHEMA_VERSION, AnyEvent, Record, TreeSink
 from rlm_kernel.recording.folder import EVENTS_FILE, make_run_folder, sync_folder
 from rlm_kernel.storage import storage_error, storing
+from rlm_kernel.text import encodable
 from rlm_kernel.types import JSON
 
 LINE_LIMIT = 64 * 1024 * 1024
@@ -177,7 +178,7 @@ def _encodable(value: JSON) -> JSON:
     """Return `value` with each lone surrogate, which JSON text in UTF-8 can't carry, as a question mark."""
     match value:
         case str():
-            return value.encode("utf-8", "replace").decode("utf-8")
+            return encodable(value)
         case list():
             return [_encodable(item) for item in value]
         case dict():

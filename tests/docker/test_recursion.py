@@ -12,7 +12,6 @@ import pytest
 from rlm_kernel import RLM, Settings
 from rlm_kernel.assembly import RunResult
 from rlm_kernel.events import (
-    AnyEvent,
     BudgetSpent,
     CellFinished,
     CellOutput,
@@ -132,21 +131,11 @@ async def test_a_session_that_fails_raises_in_the_cell(settings: Settings) -> No
 
 async def test_a_cancel_takes_all_below_along(settings: Settings) -> None:
     """A run that is cancelled ends with every session below, in the recording and on the engine."""
-
-    class Deepest(Events):
-        def __init__(self) -> None:
-            super().__init__()
-            self.runs = asyncio.Event()
-
-        def emit(self, event: AnyEvent, node: str = "") -> None:
-            super().emit(event, node)
-            if isinstance(event, CellOutput):
-                self.runs.set()
-
-    events = Deepest()
+    events, runs = Events(), asyncio.Event()
+    events.on(CellOutput, runs.set)
     async with RLM(settings=replace(settings, max_sessions=1), on_event=events) as rlm:
         task = asyncio.ensure_future(rlm.acompletion(nested(2, "print('here', flush=True)\nwhile True: pass"), "c"))
-        await asyncio.wait_for(events.runs.wait(), 60)
+        await asyncio.wait_for(runs.wait(), 60)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
