@@ -45,6 +45,6 @@ async def _session(stage: Stage, carrier: Carrier, size: int) -> float:
         text = f"{time.monotonic_ns():020}" * (SIZE // 20)
         started = time.perf_counter()
         stored = await stage.store.put(text)
-        async with open_session(slots, stage.store, replace(spec, context=stored), stage.log) as session:
+        async with open_session(slots, replace(spec, context=stored), stage.log) as session:
             await timed_cell(session, CELL)
             return time.perf_counter() - started

@@ -79,7 +79,7 @@ class Stage:
         )
         async with (
             SlotPool(self.runtime, spec.sandbox) as slots,
-            open_session(slots, self.store, spec, self.log) as session,
+            open_session(slots, spec, self.log) as session,
         ):
             yield session
 

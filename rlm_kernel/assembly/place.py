@@ -74,7 +74,7 @@ async def open_controller(place: Place, run: Run, children: Offered) -> AsyncIte
     Raise what `open_session` raises.
     """
     spec = session_spec(place.settings, run.context, place.models, place.tools, children)
-    async with open_session(place.slots, place.store, spec, run) as session:
+    async with open_session(place.slots, spec, run) as session:
         cells = Cells(session, place.seat, stop_first=place.stop_first)
         root, sub = place.models.root, place.models.sub
         limits = controller_limits(

@@ -124,7 +124,7 @@ def _open(
     spec = SessionSpec(
         sandbox=subject.spec, context=subject.store.put_value(context), models={}, cell_timeout=cell_timeout
     )
-    return open_session(slots, subject.store, spec, sink)
+    return open_session(slots, spec, sink)
 
 
 async def _blast(subject: Subject, slots: SlotPool, session: Session, bomb: Bomb) -> Blast:

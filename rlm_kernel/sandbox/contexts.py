@@ -33,7 +33,7 @@ from rlm_kernel.sandbox.listing import (
     unreadable,
 )
 from rlm_kernel.sandbox.reading import CHUNK, Bounds, Stop, begun, textual
-from rlm_kernel.sandbox.stored import Kind, Stored, StoredContext, StoredContexts, link_parts
+from rlm_kernel.sandbox.stored import Kind, StoredContext, StoredContexts
 from rlm_kernel.storage import private_folder, unfinished_file
 
 __all__ = ["ContextStore", "StoredContext"]
@@ -143,10 +143,6 @@ class ContextStore:
             except UnicodeEncodeError as error:
                 raise ContextEncoding(f"the context holds half a character: {error.object[error.start]!r}") from None
             return self._commit(blob, "str" if isinstance(value, str) else "json", bounds.source)
-
-    def link_into(self, stored: Stored, folder: Path) -> None:
-        """Do what `link_parts` does."""
-        link_parts(stored, folder)
 
     def _put_stream(self, file: BinaryIO | io.RawIOBase, bounds: Bounds, form: Form = TEXT) -> StoredContext:
         converter = Converter(form, bounds.source)

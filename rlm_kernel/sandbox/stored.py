@@ -61,7 +61,7 @@ class StoredContexts:
 Stored = StoredContext | StoredContexts
 
 
-def link_parts(stored: Stored, folder: Path) -> None:
+def link_into(stored: Stored, folder: Path) -> None:
     """Make each part appear in `folder` as `context`, `context1`, …, and its index with `.json` added, mode 0444.
 
     The files are hard links, or copies where there can be none between the two places. Raise `StorageFull` or

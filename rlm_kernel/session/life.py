@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from rlm_kernel.events import EventSink, KernelReady, SandboxStarted
 from rlm_kernel.kernel import Binding, BoundContext, KernelClient
-from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.spec import Sandbox, SandboxSpec
-from rlm_kernel.sandbox.stored import Stored, StoredContext
+from rlm_kernel.sandbox.stored import Stored, StoredContext, link_into
 from rlm_kernel.session.pool import SlotPool
 from rlm_kernel.session.slot import Slot
 from rlm_kernel.stream import Endpoint
@@ -21,7 +20,6 @@ class Life:
         self,
         slots: SlotPool,
         spec: SandboxSpec,
-        store: ContextStore,
         context: Stored,
         sink: EventSink,
         binding: Binding,
@@ -29,7 +27,6 @@ class Life:
         """`binding` is what the kernel is told beside the context."""
         self._slots = slots
         self._spec = spec
-        self._store = store
         self._context = context
         self._sink = sink
         self._binding = binding
@@ -57,7 +54,7 @@ class Life:
         self._slot = await self._slots.take(self._spec)
         sandbox = self._slot.sandbox
         if sandbox.carrier == "socket":
-            self._store.link_into(self._context, self._slot.folder)
+            link_into(self._context, self._slot.folder)
         self._sink.emit(_started(sandbox))
         contexts = tuple(map(_bound, self._context.parts))
         binding = replace(self._binding, contexts=contexts, streamed=sandbox.carrier == "attach")

@@ -14,7 +14,6 @@ from rlm_kernel.budget import Budget
 from rlm_kernel.errors import ContextTooLarge, KernelFailed, SandboxLost
 from rlm_kernel.events import EventSink, InterruptReason, KernelReady, KernelRebuilt, Notice
 from rlm_kernel.kernel import Binding, CellResult, Stop
-from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.spec import SandboxSpec
 from rlm_kernel.sandbox.stored import Stored
 from rlm_kernel.session.clock import CellClock
@@ -174,9 +173,7 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(
-    slots: SlotPool, store: ContextStore, spec: SessionSpec, sink: EventSink
-) -> AsyncIterator[Session]:
+async def open_session(slots: SlotPool, spec: SessionSpec, sink: EventSink) -> AsyncIterator[Session]:
     """Take a slot, bind the context, and give the slot back on exit, after an error and a cancel too.
 
     Its sandbox ends in the background then; closing `slots` waits for that. Raise what `SlotPool.take` and
@@ -185,7 +182,7 @@ async def open_session(
     check_fits(spec.context, spec.sandbox.memory)
     sink = JournalingSink(sink, Journal() if spec.rebuild else None, spec.budget)
     binding = Binding(chunk_strategy=spec.chunk_strategy, tools=spec.tools.announced())
-    life = Life(slots, spec.sandbox, store, spec.context, sink, binding)
+    life = Life(slots, spec.sandbox, spec.context, sink, binding)
     try:
         ready = await life.begin()
         async with Bridge(

@@ -124,7 +124,7 @@ def open_test_session(runtime: DockerRuntime, sandbox_spec: SandboxSpec, events:
         )
         async with (
             SlotPool(engine or runtime, spec.sandbox) as slots,
-            open_session(slots, store, spec, events) as session,
+            open_session(slots, spec, events) as session,
         ):
             yield session
 

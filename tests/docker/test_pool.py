@@ -50,7 +50,7 @@ async def bound(
     session_spec = SessionSpec(
         sandbox=spec, context=store.put_value(text), models={None: FakeModel(["world"])}, cell_timeout=30
     )
-    async with open_session(slots, store, session_spec, events) as session:
+    async with open_session(slots, session_spec, events) as session:
         yield session
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from rlm_kernel.errors import StorageError, StorageFull
 from rlm_kernel.sandbox.contexts import ContextStore
+from rlm_kernel.sandbox.stored import link_into
 from tests.unit.sandbox.conftest import contents, trusting, written
 
 
@@ -101,7 +102,7 @@ def test_linking_makes_a_second_name_for_the_same_bytes(store: ContextStore, tmp
     (tmp_path / "folder" / "a.txt").write_text("x")
     (tmp_path / "session").mkdir()
     stored = store.put_path(tmp_path / "folder")
-    store.link_into(stored, tmp_path / "session")
+    link_into(stored, tmp_path / "session")
     assert stored.index_path is not None
     assert (tmp_path / "session" / "context").samefile(stored.path)
     assert (tmp_path / "session" / "context.json").samefile(stored.index_path)
@@ -117,7 +118,7 @@ def test_where_no_link_can_be_the_content_is_copied(store: ContextStore, tmp_pat
     folder = Path("/dev/shm") / f"rlm-kernel-test-{os.getpid()}"
     folder.mkdir()
     try:
-        store.link_into(stored, folder)
+        link_into(stored, folder)
         assert [entry.name for entry in folder.iterdir()] == ["context"]
         assert (folder / "context").read_text() == "far away"
         assert stat.S_IMODE((folder / "context").stat().st_mode) == 0o444
@@ -172,7 +173,7 @@ def test_a_disk_that_cannot_be_written_is_said(read_only: Path, tmp_path: Path) 
     (tmp_path / "session").mkdir()
     stored = ContextStore(tmp_path / "store").put_value("there")
     with pytest.raises(StorageError, match="--state-dir"):
-        store.link_into(stored, read_only)
+        link_into(stored, read_only)
 
 
 def test_content_that_was_deleted_cannot_be_linked(store: ContextStore, tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_content_that_was_deleted_cannot_be_linked(store: ContextStore, tmp_path
     stored = store.put_value("soon gone")
     stored.path.unlink()
     with pytest.raises(StorageError, match="No such file"):
-        store.link_into(stored, tmp_path)
+        link_into(stored, tmp_path)
 
 
 def test_a_note_that_cannot_be_made_is_done_without(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from rlm_kernel.errors import ConfigError, ContextNotFound
 from rlm_kernel.guest import names
 from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.given import MAX_CONTEXTS, Contexts
+from rlm_kernel.sandbox.stored import link_into
 from rlm_kernel.sandbox.variables import GUEST_NAMES
 
 
@@ -62,7 +63,7 @@ async def test_each_is_stored_once_and_linked_under_a_number(store: ContextStore
     (tmp_path / "session").mkdir()
     stored = await store.put_all(Contexts(one="same", docs=tmp_path / "docs", two="same"))
     assert [part.name for part in stored.parts] == ["one", "docs", "two"]
-    store.link_into(stored, tmp_path / "session")
+    link_into(stored, tmp_path / "session")
     linked = {path.name: path.read_text() for path in (tmp_path / "session").iterdir()}
     assert linked == {
         "context": "same",
