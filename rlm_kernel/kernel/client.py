@@ -211,7 +211,11 @@ class KernelClient:
         self._starting.outcome.set_result(ready)
 
     def _on_died(self, death: KernelDied) -> None:
-        why = "its memory limit is too small" if death.oom else f"it ended with status {death.code}"
+        why = (
+            "its memory limit is too small, allow more with --memory"
+            if death.oom
+            else f"it ended with status {death.code}"
+        )
         if self._start is None:
             self._endpoint.fail(KernelFailed(f"the kernel could not start: {why}"))
         elif self._starting is not None:

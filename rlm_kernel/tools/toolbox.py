@@ -18,6 +18,8 @@ from rlm_kernel.types import JSON
 MAX_TOOLS = 50
 MAX_ANNOUNCED = 24_000
 """Bytes that a kernel is told of all tools together."""
+CANCEL_SECONDS = 5.0
+"""How long a cancelled tool has to end, before it is let go of."""
 _MESSAGE_CHARACTERS = 2_000
 _TOLD_EACH, _TOLD_ALL = 2_000, 16_000
 
@@ -58,7 +60,8 @@ class Toolbox:
     """Runs tools on the host: async ones in the event loop, others each in a thread.
 
     A thread can't be ended: one that is over its time, or whose cell has ended, goes on by itself. It keeps its place
-    among those in parallel until it ends, and holds neither the session nor the program.
+    among those in parallel until it ends, and holds neither the session nor the program. So does an async one, but for
+    the program, that has not ended `CANCEL_SECONDS` after it was cancelled.
     """
 
     def __init__(self, tools: Iterable[HostTool] = (), limits: ToolLimits | None = None) -> None:
@@ -68,6 +71,7 @@ class Toolbox:
         self._limits = limits or ToolLimits()
         self._left = self._limits.calls
         self._room = asyncio.Semaphore(self._limits.parallel)
+        self._going: set[asyncio.Task[tuple[str, Exception | None]]] = set()
         if len(self._tools) < len(given) or len(given) > MAX_TOOLS:
             raise ConfigError(f"tools need a name each, and there can be {MAX_TOOLS}; these are {len(given)}")
         if len(json.dumps(self.announced())) > MAX_ANNOUNCED:
@@ -130,10 +134,23 @@ class Toolbox:
             raise _failed(error) from None
 
     async def _awaited(self, tool: HostTool, arguments: str) -> str:
-        try:
-            return tool.write(await tool.function(**tool.read(arguments)))
-        finally:
+        running = asyncio.ensure_future(_async_outcome(tool, arguments))
+        self._going.add(running)
+
+        def end(running: asyncio.Task[tuple[str, Exception | None]]) -> None:
+            self._going.discard(running)
             self._room.release()
+
+        running.add_done_callback(end)
+        try:
+            result, error = await asyncio.shield(running)
+        except asyncio.CancelledError:
+            running.cancel()
+            await asyncio.wait({running}, timeout=CANCEL_SECONDS)
+            raise
+        if error is not None:
+            raise error
+        return result
 
     async def _in_thread(self, tool: HostTool, arguments: str) -> str:
         loop = asyncio.get_running_loop()
@@ -156,6 +173,13 @@ class Toolbox:
         if error is not None:
             raise error
         return result
+
+
+async def _async_outcome(tool: HostTool, arguments: str) -> tuple[str, Exception | None]:
+    try:
+        return tool.write(await tool.function(**tool.read(arguments))), None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it is the call's, and a task's SystemExit would end the loop
+        return "", error if isinstance(error, Exception) else _Raised(error)
 
 
 def _outcome(tool: HostTool, arguments: str) -> tuple[str, Exception | None]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rlm_kernel.errors import ConfigError
-from rlm_kernel.tools import HostTool, Toolbox, ToolCallFailed, ToolError, ToolLimits
+from rlm_kernel.tools import HostTool, Toolbox, ToolCallFailed, ToolError, ToolLimits, toolbox
 
 
 def box(*functions: Callable[..., Any], timeout: float = 20, calls: int = 100, parallel: int = 2) -> Toolbox:
@@ -176,6 +176,31 @@ async def test_a_cancel_ends_an_async_tool_and_lets_go_of_a_thread() -> None:
     assert cancelled.is_set()
     go_on.set()
     assert await tools.call("add", '{"a": 1}') == "2"
+
+
+async def test_a_tool_that_swallows_its_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is let go of, and keeps its place until it ends."""
+    monkeypatch.setattr(toolbox, "CANCEL_SECONDS", 0.05)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def deaf() -> None:
+        """Wait, whatever comes."""
+        begun.set()
+        while not go_on.is_set():
+            with suppress(asyncio.CancelledError):
+                await go_on.wait()
+
+    tools = box(deaf, aadd_later, parallel=1)
+    call = asyncio.ensure_future(tools.call("deaf", "{}"))
+    await begun.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(call, 10)
+    following = asyncio.ensure_future(tools.call("aadd_later", '{"a": 2}'))
+    await asyncio.sleep(0)
+    assert not following.done()
+    go_on.set()
+    assert await following == "3"
 
 
 def test_too_many_tools_or_words() -> None:
