@@ -20,6 +20,7 @@ from tests.support.runtimes import KINDS, missing, podman_as_root
 __all__ = ["events", "open_test_session", "sandbox_spec"]
 
 MINUTES_MATTER = {
+    "test_state_lives_on_between_cells",
     "test_an_error_is_a_value",
     "test_a_json_value_is_itself",
     "test_a_failed_sub_call_is_an_exception",
