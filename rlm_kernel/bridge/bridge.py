@@ -103,35 +103,44 @@ class Bridge:
         self._cell = None
         for task in self._in_flight.values():
             task.cancel()
-        while self._waiting:
-            self._take_first()
+        ended, self._waiting = self._waiting, deque()
+        self._refuse_ended(ended, self._endpoint)
         if self._refused > REFUSALS_RECORDED:
             self._record(Notice(message=f"{self._refused - REFUSALS_RECORDED} more sub-calls were refused"))
         self._refused = 0
+
+    def _refuse_ended(self, ended: deque[WireMessage], endpoint: Endpoint) -> None:
+        """Refuse what waited as its cell ended, whichever runs by now, and pause after many."""
+        if endpoint is not self._endpoint or endpoint.lost.done():
+            return
+        for _ in range(min(TAKEN_AT_ONCE, len(ended))):
+            self._take_first(ended, None)
+        if ended:
+            asyncio.get_running_loop().call_soon(self._refuse_ended, ended, endpoint)
 
     def _on_message(self, message: WireMessage) -> None:
         if self._waiting or len(self._in_flight) >= MAX_IN_FLIGHT:
             self._waiting.append(message)
         else:
-            self._take(message)
+            self._take(message, self._cell)
 
-    def _take(self, message: WireMessage) -> None:
+    def _take(self, message: WireMessage, cell: int | None) -> None:
         request = read_message(message.payload)
         if request.id in self._in_flight:
             raise GuestProtocolError(f"the container used the id {request.id} for two sub-calls at once")
         self._calls += 1
         call = f"s{self._calls}"
         kind = self._kinds[type(request)]
-        refusal = _NO_CELL if self._cell is None else self._offered.refusal() or kind.refusal(request)
+        refusal = _NO_CELL if cell is None else self._offered.refusal() or kind.refusal(request)
         if refusal is not None:
-            self._refuse(call, request, kind, refusal)
+            self._refuse(kind.refused(call, cell, request, refusal.reason), request, refusal)
             self._endpoint.release(message)
             return
-        assert self._cell is not None
-        self._sink.emit(kind.requested(call, self._cell, request))
+        assert cell is not None
+        self._sink.emit(kind.requested(call, cell, request))
         taken = Taken(
             call=call,
-            cell=self._cell,
+            cell=cell,
             message=request,
             started=time.monotonic(),
             on_retry=lambda *failed: self._record(ModelRetried.of(call, *failed)),
@@ -153,19 +162,19 @@ class Bridge:
         for _ in range(TAKEN_AT_ONCE):
             if not self._waiting or len(self._in_flight) >= MAX_IN_FLIGHT:
                 return
-            self._take_first()
+            self._take_first(self._waiting, self._cell)
         asyncio.get_running_loop().call_soon(self._take_next)
 
-    def _take_first(self) -> None:
+    def _take_first(self, waiting: deque[WireMessage], cell: int | None) -> None:
         try:
-            self._take(self._waiting.popleft())
+            self._take(waiting.popleft(), cell)
         except RlmKernelError as error:
             self._endpoint.fail(error)
 
-    def _refuse(self, call: str, request: SubcallMessage, kind: Kind, refusal: Refusal) -> None:
+    def _refuse(self, refused: AnyEvent, request: SubcallMessage, refusal: Refusal) -> None:
         self._refused += 1
         if self._refused <= REFUSALS_RECORDED:
-            self._sink.emit(kind.refused(call, self._cell, request, refusal.reason))
+            self._sink.emit(refused)
         self._reply_error(request.id, refusal.code, refusal.reason)
 
     async def _answer(self, taken: Taken, kind: Kind) -> None:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from rlm_kernel.bridge import Bridge, KnownFailure, Models, Offer
-from rlm_kernel.bridge.bridge import MAX_IN_FLIGHT
+from rlm_kernel.bridge.bridge import MAX_IN_FLIGHT, TAKEN_AT_ONCE
 from rlm_kernel.errors import BudgetExceeded, GuestProtocolError, ModelRejected, RateLimited, StorageFull
 from rlm_kernel.events import (
     AnyEvent,
@@ -51,6 +51,14 @@ async def bridged(
 async def ask(guest: Guest, number: int, **fields: Any) -> None:
     """Send one sub-call."""
     await guest.say(Channel.SUBCALL, {"kind": "llm", "id": number, "prompt": "p", "model": None, **fields})
+
+
+async def arrived(guest: Guest) -> None:
+    """Wait until all that the guest has sent has arrived."""
+    guest.wire.ping()
+    while guest.wire.unanswered:
+        await guest.flush()
+        await guest.read_some()
 
 
 async def test_an_answer_goes_back_and_is_recorded() -> None:
@@ -377,10 +385,28 @@ async def test_what_waits_as_the_cell_ends_may_be_broken() -> None:
         with bridge.open_for(1):
             for number in [*range(MAX_IN_FLIGHT), 1, 2]:
                 await ask(guest, number, kind="rlm")
-            guest.wire.ping()
-            while guest.wire.unanswered:  # once it is answered, all that went before has arrived
-                await guest.flush()
-                await guest.read_some()
+            await arrived(guest)
             assert len(events.of(SubcallRequested)) == MAX_IN_FLIGHT
     assert isinstance(endpoint.lost.result(), GuestProtocolError)
     assert ended == len(events.of(SubcallFailed)) == MAX_IN_FLIGHT
+
+
+async def test_many_that_wait_as_the_cell_ends_are_refused_in_turns() -> None:
+    """They hold up nobody else, are none of the next cell's calls, and each is told."""
+    events, late = Events(), 3 * TAKEN_AT_ONCE
+    async with (
+        guest_and_endpoint() as (guest, endpoint),
+        Bridge(endpoint, Offer({None: SilentModel()}), events, parallel=50) as bridge,
+    ):
+        with bridge.open_for(1):
+            for number in range(MAX_IN_FLIGHT + late):
+                await ask(guest, number)
+            await arrived(guest)
+        assert bridge._calls == MAX_IN_FLIGHT + TAKEN_AT_ONCE
+        with bridge.open_for(2, Offer({None: FakeModel(["next"])})):
+            await ask(guest, MAX_IN_FLIGHT + late)
+            said = [await guest.next(Channel.SUBCALL) for _ in range(MAX_IN_FLIGHT + late + 1)]
+    assert [reply["text"] for reply in said if "text" in reply] == ["next"]
+    assert sum(reply.get("error", {}).get("code") == "refused" for reply in said) == late
+    assert {event.cell for event in events.of(SubcallRequested)} == {1, 2}
+    assert {event.cell for event in events.of(SubcallRefused)} == {None}
