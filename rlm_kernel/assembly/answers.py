@@ -63,6 +63,9 @@ class TypedAnswer(Generic[T]):
         self.value(text)
         return text
 
+    def stop(self) -> None:
+        """Do nothing: the check takes bounded time."""
+
     def value(self, answer: str) -> T:
         """Return what `answer`, as `fitting` gave it, stands for."""
         try:
@@ -85,6 +88,8 @@ class SchemaAnswer:
     def __init__(self, schema: Mapping[str, JSON]) -> None:
         """Raise `ConfigError` for what is no JSON schema, or refers to what it does not hold."""
         self.schema: dict[str, JSON] = dict(schema)
+        self._running: subprocess.Popen[str] | None = None
+        self._stopped = False
         checker = validator_for(schema, default=jsonschema.Draft202012Validator)
         try:
             checker.check_schema(self.schema)
@@ -107,26 +112,33 @@ class SchemaAnswer:
         """Return what `answer`, as `fitting` gave it, stands for."""
         return _parsed(answer)
 
+    def stop(self) -> None:
+        """End a check that is under way in a thread."""
+        self._stopped = True
+        if self._running is not None:
+            self._running.kill()
+
     def _problems(self, text: str) -> list[tuple[str, str]]:
         """Return what is wrong with a JSON text, in a process that can be ended."""
         given = {"path": sys.path, "schema": self.schema, "answer": text, "memory": CHECK_MEMORY}
         given |= {"most": MOST_PROBLEMS + 1, "characters": PROBLEM_CHARACTERS}
-        try:
-            checked = subprocess.run(  # noqa: S603 - a program of our own, no shell
-                [sys.executable, "-I", schema_check.__file__],
-                input=json.dumps(given),
-                capture_output=True,
-                text=True,
-                timeout=CHECK_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise ValueError(f"it takes longer than {CHECK_SECONDS:g} s to check") from None
-        if checked.returncode < 0:
+        command = [sys.executable, "-I", schema_check.__file__]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:  # noqa: S603 - our own
+            self._running = process
+            if self._stopped:
+                process.kill()
+            try:
+                said, wrong = process.communicate(json.dumps(given), timeout=CHECK_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise ValueError(f"it takes longer than {CHECK_SECONDS:g} s to check") from None
+            finally:
+                process.kill()
+        if process.returncode < 0:
             raise ValueError("it can't be checked: that ended the program which did")
-        if checked.returncode:
-            raise ConfigError(f"answers can't be checked with {sys.executable}: {checked.stderr.strip()[-500:]}")
-        problems: list[tuple[str, str]] = json.loads(checked.stdout)
+        if process.returncode:
+            raise ConfigError(f"answers can't be checked with {sys.executable}: {wrong.strip()[-500:]}")
+        problems: list[tuple[str, str]] = json.loads(said)
         return problems
 
 

@@ -34,6 +34,9 @@ class Checked:
         mended = bool(self.problem)
         try:
             return await asyncio.to_thread(self._check.fitting, answer)  # it may be long, and the loop is others' too
+        except asyncio.CancelledError:
+            self._check.stop()
+            raise
         except ValueError as error:
             self.problem = str(error) or "it does not fit"
         self._sink.emit(AnswerRejected(ask=self._ask, answer=answer, problem=self.problem))

@@ -32,6 +32,9 @@ class AnswerCheck(Protocol):
     def fitting(self, answer: str) -> str:
         """Return `answer` as JSON text. Raise `ValueError`, in words for the model, if it does not fit."""
 
+    def stop(self) -> None:
+        """End a check that is under way in a thread."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextSummary:

@@ -23,6 +23,9 @@ class Even:
             raise ValueError(f"{answer} is odd")
         return answer.strip()
 
+    def stop(self) -> None:
+        """Do nothing."""
+
 
 async def test_a_fitting_answer() -> None:
     """The schema is in the question, and the answer is what the check made of it."""
