@@ -134,7 +134,7 @@ class Bridge:
         refusal = _NO_CELL if cell is None else self._offered.refusal() or kind.refusal(request)
         if refusal is not None:
             self._refuse(kind.refused(call, cell, request, refusal.reason), request, refusal)
-            self._endpoint.release(message)
+            self._endpoint.release_answered(message)
             return
         assert cell is not None
         self._sink.emit(kind.requested(call, cell, request))
@@ -152,7 +152,7 @@ class Bridge:
             del self._in_flight[request.id]
             if task.cancelled():
                 self._failed(taken, kind, asyncio.CancelledError())
-            self._endpoint.release(message)
+            self._endpoint.release_answered(message)
             self._take_next()
 
         task.add_done_callback(done)

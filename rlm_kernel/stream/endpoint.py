@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
@@ -40,6 +41,7 @@ class Endpoint(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._handlers: dict[Channel, Handler] = {}
         self._waiting: dict[Channel, list[Message]] = {}
+        self._answered: deque[Message] = deque()
         self._progress = asyncio.Event()
         self._read = memoryview(bytearray(READ_SIZE))  # a part of it is no copy, which the TLS transport relies on
         self._resting = self._stuck = False
@@ -108,6 +110,14 @@ class Endpoint(asyncio.BufferedProtocol):
     def release(self, message: Message) -> None:
         """Give back the room that `message` took."""
         self._wire.release(message)
+        self._flush_soon()
+
+    def release_answered(self, message: Message) -> None:
+        """Give back the room that `message` took once all that was sent on its channel is on its way.
+
+        So a guest that makes no room for answers can't have any number of them pile up here.
+        """
+        self._answered.append(message)
         self._flush_soon()
 
     def fail(self, error: RlmKernelError) -> None:
@@ -193,6 +203,12 @@ class Endpoint(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         self._flushing = False
+        self._write()
+        while self._answered and not self._wire.queued(self._answered[0].channel):
+            self._wire.release(self._answered.popleft())
+        self._write()
+        self._progress.set()
+
+    def _write(self) -> None:
         while self._transport is not None and (data := self._wire.data_to_send()):
             self._transport.write(data)
-        self._progress.set()

@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from rlm_kernel.errors import GuestProtocolError, SandboxLost
-from rlm_kernel.guest.wire import FRAME_LIMIT, HEADER, LIMITS, Channel, Message
+from rlm_kernel.guest.wire import FRAME_LIMIT, HEADER, LIMITS, Channel, Limit, Message
 from rlm_kernel.sandbox.attach import Demultiplexer
 from tests.support.guest import guest_and_endpoint
 
@@ -108,6 +108,30 @@ async def test_a_guest_that_does_not_read_takes_no_memory() -> None:
         with pytest.raises(SandboxLost):
             await endpoint.sent(Channel.CONTEXT)
         assert await guest.ended()
+
+
+async def test_a_guest_that_makes_no_room_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that reads answers and gives nothing back is not let send on and on; once it does, all is answered."""
+    monkeypatch.setitem(LIMITS, Channel.SUBCALL, Limit(message=2048, window=64 * 1024))
+    calls, fit = 1000, 64 * 1024 // (1024 + 64)
+    async with guest_and_endpoint() as (guest, endpoint):
+        taken: list[Message] = []
+
+        def take(message: Message) -> None:
+            taken.append(message)
+            endpoint.send(Channel.SUBCALL, b"a" * 1024)
+            endpoint.release_answered(message)
+
+        endpoint.handle(Channel.SUBCALL, take)
+        for _ in range(calls):
+            guest.wire.send(Channel.SUBCALL, b"q" * 1024)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                await guest.flush()
+                await asyncio.wait_for(guest.read_some(), 0.3)
+        assert fit <= len(taken) <= 2 * fit + 1
+        got = [len(payload) async for payload in guest.bytes_of(Channel.SUBCALL, calls * 1024)]
+    assert len(got) == len(taken) == calls
 
 
 async def test_the_engines_headers_are_taken_off() -> None:
