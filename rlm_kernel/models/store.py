@@ -32,7 +32,7 @@ def request_key(model: Mapping[str, JSON], request: ModelRequest) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-class Stored(msgspec.Struct, frozen=True, kw_only=True):
+class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """One file's content: the answer to `key`, and the run that asked for it, at a time in UTC."""
 
     key: str
@@ -62,7 +62,7 @@ class AnswerStore:
             digest, _, content = path.read_bytes().partition(b"\n")
             if hashlib.sha256(content).hexdigest().encode() != digest:
                 return None
-            stored = msgspec.json.decode(content, type=Stored)
+            stored = msgspec.json.decode(content, type=StoredAnswer)
         except (OSError, msgspec.DecodeError):
             return None
         if stored.key != key:
@@ -75,7 +75,7 @@ class AnswerStore:
         """Keep an answer. A cancel leaves it whole or not there."""
         if self._broken:
             return
-        content = msgspec.json.encode(Stored(key=key, run=run, at=now(), completion=completion))
+        content = msgspec.json.encode(StoredAnswer(key=key, run=run, at=now(), completion=completion))
         try:
             if self._new > self._max * _LOOK_AGAIN:
                 self._new = 0.0
