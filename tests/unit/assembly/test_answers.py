@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime
+import signal
 import time
 from typing import Any, Literal
 
@@ -14,7 +16,9 @@ from typing_extensions import TypedDict
 from rlm_kernel.assembly import answers
 from rlm_kernel.assembly.answers import LONGEST, SchemaAnswer, TypedAnswer
 from rlm_kernel.assembly.asked import Asked
+from rlm_kernel.controller.checked import Checked
 from rlm_kernel.errors import ConfigError, EmptyQuestion
+from tests.support.sinks import Events
 
 
 class Person(BaseModel):
@@ -133,6 +137,18 @@ def test_a_check_ends(monkeypatch: pytest.MonkeyPatch, schema: dict[str, Any], a
     monkeypatch.setattr(answers, "CHECK_SECONDS", 0.5)
     with pytest.raises(ValueError, match=r"longer than 0\.5 s to check"):
         SchemaAnswer(schema).fitting(answer)
+
+
+async def test_a_check_ends_with_its_question() -> None:
+    """After a cancel its process does not go on."""
+    check = SchemaAnswer({"pattern": "^(a+)+$"})
+    checking = asyncio.ensure_future(Checked(check, Events(), 1).take(f'"{"a" * 100}!"'))
+    while check._running is None:
+        await asyncio.sleep(0.01)
+    checking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await checking
+    assert await asyncio.to_thread(check._running.wait, 10) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
