@@ -15,7 +15,7 @@ from rlm_kernel.bridge.messages import SubcallMessage, read_message
 from rlm_kernel.bridge.told import told
 from rlm_kernel.errors import GuestProtocolError, RlmKernelError
 from rlm_kernel.events import AnyEvent, EventSink, ModelRetried, Notice
-from rlm_kernel.guest.wire import LIMITS, Channel, ErrorCode
+from rlm_kernel.guest.wire import LIMITS, MIB, Channel, ErrorCode
 from rlm_kernel.guest.wire import Message as WireMessage
 from rlm_kernel.stream import Endpoint
 from rlm_kernel.types import JSON
@@ -24,6 +24,8 @@ Waiting = Callable[[], AbstractContextManager[None]]
 
 MAX_IN_FLIGHT = 1_000
 TAKEN_AT_ONCE = 500
+UNREAD = MIB
+"""Bytes of answers that may wait for the guest to read without holding up other calls."""
 REFUSALS_RECORDED = 100
 _NO_CELL = Refusal("no cell is running: wait for threads and tasks before the cell ends")
 
@@ -32,9 +34,9 @@ class Bridge:
     """Answers sub-calls with what `offer` allows.
 
     Use as an async context manager; leaving it cancels what is in flight, at the provider too. A sub-call is taken
-    only while a cell runs (`open_for`) and ends with it. At most `parallel` are with a model or have an answer that the
-    guest has not read, `MAX_IN_FLIGHT` are taken; others wait, and their bytes count against the stream's window.
-    Those that wait for a session of their own count among the first only once that has answered.
+    only while a cell runs (`open_for`) and ends with it. At most `parallel` are with a model or, behind `UNREAD` bytes
+    of others, have an answer that the guest has not read; `MAX_IN_FLIGHT` are taken; others wait, and their bytes count
+    against the stream's window. Those that wait for a session of their own count only once that has answered.
     Nothing in a guest's message can change which models, limits or keys apply, and no error text from a provider, which
     may name hosts or paths, goes into the container.
     """
@@ -192,7 +194,7 @@ class Bridge:
             self._record(answer.event)
             self._reply(taken.message.id, answer.content)
             with suppress(asyncio.CancelledError, RlmKernelError):  # answered, whatever comes now
-                await self._endpoint.sent(Channel.SUBCALL)
+                await self._endpoint.sent(Channel.SUBCALL, but=UNREAD)
 
     def _failed(self, taken: Taken, kind: Kind, error: BaseException) -> None:
         code, public = told(error)

@@ -96,9 +96,12 @@ class Endpoint(asyncio.BufferedProtocol):
                     await self._advance()
         return not self._wire.unanswered and not self.lost.done()
 
-    async def sent(self, channel: Channel) -> None:
-        """Return when everything that was sent on `channel` is on its way. Raise why the stream was lost."""
-        while self._wire.queued(channel):
+    async def sent(self, channel: Channel, *, but: int = 0) -> None:
+        """Return when all that was sent on `channel`, `but` for so many bytes, is on its way.
+
+        Raise why the stream was lost.
+        """
+        while self._wire.queued(channel) > but:
             await self._advance()
 
     async def _advance(self) -> None:
