@@ -8,13 +8,14 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from benchmarks.harness import Samples
+from rlm_kernel.assembly.parts import sandbox_spec
 from rlm_kernel.config import Settings
 from rlm_kernel.models.model import Model
 from rlm_kernel.recording import RecordingLog, new_run_id
@@ -45,19 +46,7 @@ class Stage:
 
     def sandbox_spec(self, carrier: Carrier) -> SandboxSpec:
         """Return a sandbox as `rlm-kernel run` asks for it by default."""
-        settings = self.settings
-        return SandboxSpec(
-            image=self.image,
-            folder=settings.sessions_dir,
-            memory=settings.memory,
-            cpus=settings.cpus,
-            pids=settings.pids,
-            nofile=settings.nofile,
-            tmp_size=settings.tmp_size,
-            first_uid=settings.uid_first,
-            last_uid=settings.uid_last,
-            carrier=carrier,
-        )
+        return replace(sandbox_spec(self.settings), image=self.image, carrier=carrier)
 
     @asynccontextmanager
     async def session(
