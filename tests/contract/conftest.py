@@ -1,23 +1,27 @@
-"""The engines and OCI runtimes that the promises of a sandbox are kept on, as far as this machine has them."""
+"""What promises are kept on: the engines and OCI runtimes that this machine has, and a provider that runs."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
 import docker
 import pytest
 
+from rlm_kernel.models.model import Model
 from rlm_kernel.sandbox.docker import DockerRuntime
 from rlm_kernel.sandbox.engine import connect
 from rlm_kernel.sandbox.image import ensure_image
 from rlm_kernel.sandbox.spec import Carrier
 from tests.docker.conftest import events, open_test_session, sandbox_spec, watched
+from tests.support.provider_server import ProviderServer
 from tests.support.runtimes import KINDS, missing, podman_as_root
 
 __all__ = ["events", "open_test_session", "sandbox_spec"]
+
+MakeModel = Callable[..., Model]
 
 MINUTES_MATTER = {
     "test_state_lives_on_between_cells",
@@ -104,3 +108,17 @@ def carrier(request: pytest.FixtureRequest) -> Carrier:
     """Each carrier in turn."""
     name: Carrier = request.param
     return name
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ProviderServer]:
+    """A provider that runs."""
+    async with ProviderServer().run() as server:
+        yield server
+
+
+@pytest.fixture
+async def model(make_model: MakeModel, server: ProviderServer) -> AsyncIterator[Model]:
+    """A client of the running provider."""
+    async with aclosing(make_model(server.url)) as model:
+        yield model

@@ -8,7 +8,6 @@ import gc
 import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -41,12 +40,11 @@ from rlm_kernel.models.retry import RetryPolicy
 from rlm_kernel.models.store import AnswerStore
 from rlm_kernel.models.turns import Rates
 from rlm_kernel.types import Message, Usage
+from tests.contract.conftest import MakeModel
 from tests.support.provider_server import CACHED_TOKENS, INPUT_TOKENS, OUTPUT_TOKENS, ProviderServer, Reply
 
 KEY = "sk-very-secret-key-0123456789"
 ASK = ModelRequest(messages=(Message("user", "hello"),))
-
-MakeModel = Callable[..., Model]
 
 
 def _openai(url: str, seconds: float = 10.0) -> Model:
@@ -83,20 +81,6 @@ def make_model(request: pytest.FixtureRequest, tmp_path: Path) -> MakeModel:
         "openai in a run": partial(_wrapped, tmp_path),
     }
     return makers[request.param]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ProviderServer]:
-    """A provider that runs."""
-    async with ProviderServer().run() as server:
-        yield server
-
-
-@pytest.fixture
-async def model(make_model: MakeModel, server: ProviderServer) -> AsyncIterator[Model]:
-    """A client of the running provider."""
-    async with aclosing(make_model(server.url)) as model:
-        yield model
 
 
 async def test_a_reply_has_text_reason_and_origin(model: Model, server: ProviderServer) -> None:

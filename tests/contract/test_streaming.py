@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -17,9 +16,9 @@ from rlm_kernel.models.model import Completion, Model, ModelRequest, TextDelta
 from rlm_kernel.models.openai import OpenAIModel
 from rlm_kernel.models.provider import Provider
 from rlm_kernel.types import Message
+from tests.contract.conftest import MakeModel
 from tests.support.provider_server import ProviderServer, Reply
 
-MakeModel = Callable[..., Model]
 TEXT = "four, no doubt: é\n" * 20
 CALLS = [
     {"id": f"c{n}", "type": "function", "function": {"name": "python", "arguments": f'{{"code": "{n}"}}'}}
@@ -50,20 +49,6 @@ def make_model(request: pytest.FixtureRequest) -> MakeModel:
     """Build a client for a server's address."""
     make: MakeModel = request.param
     return make
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ProviderServer]:
-    """A provider that runs."""
-    async with ProviderServer().run() as server:
-        yield server
-
-
-@pytest.fixture
-async def model(make_model: MakeModel, server: ProviderServer) -> AsyncIterator[Model]:
-    """A client of the running provider."""
-    async with aclosing(make_model(server.url)) as model:
-        yield model
 
 
 async def ask(model: Model) -> tuple[Completion, list[TextDelta]]:
