@@ -102,9 +102,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Where an answer is from that was not asked for anew: stored earlier, or that of an equal call under way.
 
+    "recorded": it is this run's own, from the recording that it goes on from.
+
     `run` is the one that asked for it and paid, `at` the time in UTC when it had it.
     """
 
-    how: Literal["stored", "joined"]
+    how: Literal["stored", "joined", "recorded"]
     run: str
     at: str

@@ -32,7 +32,17 @@ from rlm_kernel.events.cells import (
 from rlm_kernel.events.conversation import HistoryCompacted, ProfileChosen
 from rlm_kernel.events.questions import AnswerRejected, QuestionAsked, QuestionFailed
 from rlm_kernel.events.record import SCHEMA_VERSION, AnyEvent, EventSink, Record, TreeSink
-from rlm_kernel.events.run import AnswerGiven, AnswerSource, ContextStored, Notice, RunFinished, RunStarted, RunStatus
+from rlm_kernel.events.run import (
+    AnswerGiven,
+    AnswerSource,
+    ContextStored,
+    Notice,
+    RunFinished,
+    RunOrigin,
+    RunStarted,
+    RunStatus,
+    WentLive,
+)
 from rlm_kernel.events.sandbox import KernelLost, KernelReady, KernelRebuilt, SandboxStarted
 from rlm_kernel.events.tools import ToolFailed, ToolRefused, ToolReplied, ToolRequested
 
@@ -71,6 +81,7 @@ __all__ = [
     "QuestionFailed",
     "Record",
     "RunFinished",
+    "RunOrigin",
     "RunStarted",
     "RunStatus",
     "SandboxStarted",
@@ -84,4 +95,5 @@ __all__ = [
     "ToolRequested",
     "TreeSink",
     "TurnStarted",
+    "WentLive",
 ]

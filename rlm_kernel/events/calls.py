@@ -35,7 +35,8 @@ class ModelRequested(Event, frozen=True, kw_only=True):
 class ModelReplied(Event, frozen=True, kw_only=True):
     """The root model's reply. `seconds` counts from the request, waits and retries included.
 
-    `reasoning` is what the provider wants back with the reply, in its own shape.
+    `reasoning` is what the provider wants back with the reply, in its own shape. `cached` says which recording it is
+    from if the provider was not asked; then `usage` is nothing, and `attempts` 0.
     """
 
     call: str
@@ -48,6 +49,7 @@ class ModelReplied(Event, frozen=True, kw_only=True):
     reply_id: str | None = None
     tool_calls: list[ToolCall] = msgspec.field(default_factory=list)
     reasoning: JSON = None
+    cached: Origin | None = None
 
 
 class ModelFailed(Event, frozen=True, kw_only=True):

@@ -28,11 +28,12 @@ from rlm_kernel.events.cells import (
 )
 from rlm_kernel.events.conversation import HistoryCompacted, ProfileChosen
 from rlm_kernel.events.questions import AnswerRejected, QuestionAsked, QuestionFailed
-from rlm_kernel.events.run import AnswerGiven, ContextStored, Notice, RunFinished, RunStarted
+from rlm_kernel.events.run import AnswerGiven, ContextStored, Notice, RunFinished, RunStarted, WentLive
 from rlm_kernel.events.sandbox import KernelLost, KernelReady, KernelRebuilt, SandboxStarted
 from rlm_kernel.events.tools import ToolFailed, ToolRefused, ToolReplied, ToolRequested
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Written by this package; it reads this one and those before it."""
 
 
 AnyEvent = (
@@ -68,6 +69,7 @@ AnyEvent = (
     | ToolRefused
     | BudgetWarning
     | BudgetSpent
+    | WentLive
     | AnswerGiven
     | Notice
     | RunFinished
@@ -76,6 +78,10 @@ AnyEvent = (
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of a recording: the schema's version, a number that counts from 0, UTC in seconds, the event.
+
+    `prev` is SHA-256 of the line before, its newline left out, in hexadecimal; the first line has none, nor has any
+    line of version 1. `redacted` are the places in the event where something was kept out of it, such as
+    `messages.0.content`.
 
     `node` says whose event it is: "" is the root session, "s12" the session that answers its sub-call s12, "s12/s3" the
     one that answers that one's sub-call s3.
@@ -86,6 +92,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: float
     event: AnyEvent
     node: str = ""
+    prev: str = ""
+    redacted: list[str] = msgspec.field(default_factory=list)
 
 
 class EventSink(Protocol):

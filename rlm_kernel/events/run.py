@@ -13,8 +13,25 @@ RunStatus = Literal["answered", "partial", "failed", "cancelled"]
 AnswerSource = Literal["FINAL", "FINAL_VAR", "answer", "reply", "last_request"]
 
 
+class RunOrigin(msgspec.Struct, frozen=True, kw_only=True):
+    """The recorded run that a run goes on from, or replays: `how`.
+
+    `records` of it were read, `head` is SHA-256 of the last of them, and `turn` the last turn that was taken over (None
+    for all).
+    """
+
+    how: Literal["replay", "resume", "fork"]
+    run: str
+    records: int
+    head: str
+    turn: int | None = None
+
+
 class RunStarted(Event, frozen=True, kw_only=True):
-    """The first event of every run. `settings` holds the resolved configuration, without secrets."""
+    """The first event of every run. `settings` holds the resolved configuration, without secrets.
+
+    `origin` is there for a run that goes on from another one's recording: see `WentLive`.
+    """
 
     run: str
     question: str
@@ -26,6 +43,7 @@ class RunStarted(Event, frozen=True, kw_only=True):
     depth: int = 0
     settings: dict[str, JSON] = msgspec.field(default_factory=dict)
     tools: list[dict[str, JSON]] = msgspec.field(default_factory=list)
+    origin: RunOrigin | None = None
 
 
 class ContextStored(Event, frozen=True, kw_only=True):
@@ -37,6 +55,20 @@ class ContextStored(Event, frozen=True, kw_only=True):
     source: str
     index_digest: str | None = None
     name: str = "context"
+
+
+class WentLive(Event, frozen=True, kw_only=True):
+    """The recording that this session goes on from is used up: models are asked from here on.
+
+    Until here `cells` ran again and `answers` of models and tools were the recorded ones. `differences` say which
+    cells' outputs are not what they were, `seconds` how long it took.
+    """
+
+    turn: int
+    cells: int
+    answers: int
+    seconds: float
+    differences: list[str] = msgspec.field(default_factory=list)
 
 
 class AnswerGiven(Event, frozen=True, kw_only=True):

@@ -13,7 +13,9 @@ from rlm_kernel.types import JSON
 class SandboxStarted(Event, frozen=True, kw_only=True):
     """A container runs and its limits were read back from inside (`seen`). Another one takes the place of one lost.
 
-    `runtime` is ours, `oci_runtime` the engine's; `image` is a tag, `image_id` the digest it stood for.
+    `runtime` is ours, `oci_runtime` the engine's; `image` is a tag, `image_id` the digest it stood for. `seed` is that
+    of Python's hashes and of `random` in its kernels (None: not pinned), `packages` are the versions of what is
+    installed in it, by name, that of `python` among them.
     """
 
     runtime: str
@@ -25,6 +27,8 @@ class SandboxStarted(Event, frozen=True, kw_only=True):
     carrier: Literal["socket", "attach"]
     uid: int
     seen: dict[str, JSON]
+    seed: int | None = None
+    packages: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class KernelReady(Event, frozen=True, kw_only=True):

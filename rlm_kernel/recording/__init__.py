@@ -1,7 +1,9 @@
 """The recording: every event of a run, one line of JSON each, written before it is acted on."""
 
+from rlm_kernel.recording.find import find_run, run_folders
 from rlm_kernel.recording.folder import EVENTS_FILE, new_run_id, run_folder
 from rlm_kernel.recording.following import Following
+from rlm_kernel.recording.index import Recording
 from rlm_kernel.recording.log import LINE_LIMIT, AtNode, RecordingLog, Tee
 from rlm_kernel.recording.reader import read_events
 
@@ -10,9 +12,12 @@ __all__ = [
     "LINE_LIMIT",
     "AtNode",
     "Following",
+    "Recording",
     "RecordingLog",
     "Tee",
+    "find_run",
     "new_run_id",
     "read_events",
     "run_folder",
+    "run_folders",
 ]

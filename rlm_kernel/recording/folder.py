@@ -21,9 +21,14 @@ def new_run_id(now: datetime | None = None) -> str:
     return f"{now or datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
+def is_run_id(name: str) -> bool:
+    """Tell whether `name` is made as a run's id is."""
+    return _RUN.fullmatch(name) is not None
+
+
 def run_folder(state_dir: Path, run: str) -> Path:
     """Return the folder of the run with the id `run`; anything but an id, such as a path, is a `RecordingError`."""
-    if not _RUN.fullmatch(run):
+    if not is_run_id(run):
         raise RecordingError(f"{run!r} is not a run's id; an id looks like 20261121T073000Z-1f0c9a3e")
     return state_dir / "runs" / run
 

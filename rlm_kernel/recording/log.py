@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import threading
@@ -24,6 +25,11 @@ LINE_LIMIT = 64 * 1024 * 1024
 """Bytes of the longest line, so that readers can bound theirs."""
 
 SYNC_SECONDS = 0.1
+
+
+def line_digest(line: bytes) -> str:
+    """Return SHA-256 of a line without its newline: what the next one names, and the last one's is the head."""
+    return hashlib.sha256(line).hexdigest()
 
 
 class RecordingLog:
@@ -48,6 +54,7 @@ class RecordingLog:
         self._encoder = msgspec.json.Encoder()
         self._lock = threading.Lock()
         self._seq = 0
+        self._head = ""
         self._failure: RlmKernelError | None = None
         self._failure_told = False
         self._closed = False
@@ -65,9 +72,12 @@ class RecordingLog:
             if self._closed:
                 raise RecordingError(f"{self.path} is closed")
             self._raise_failure()
-            line = self._line(Record(v=SCHEMA_VERSION, seq=self._seq, at=time.time(), event=event, node=node))
-            self._write(line)
+            line = self._line(
+                Record(v=SCHEMA_VERSION, seq=self._seq, at=time.time(), event=event, node=node, prev=self._head)
+            )
+            self._write(line + b"\n")
             self._raise_failure()
+            self._head = line_digest(line)
             self._seq += 1
         if not self._dirty.is_set():
             self._dirty.set()
@@ -113,7 +123,7 @@ class RecordingLog:
             raise RecordingError(f"{type(record.event).__name__} can't be recorded: {error}") from error
         if len(line) >= LINE_LIMIT:
             raise RecordingError(f"{type(record.event).__name__} has {len(line)} bytes, over the limit of a line")
-        return line + b"\n"
+        return line
 
     def _write(self, line: bytes) -> None:
         """Write `line` in one call; a part of it is a failure, as the rest could land after another line."""

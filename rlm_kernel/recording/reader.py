@@ -30,7 +30,10 @@ class _Head(msgspec.Struct):
 
 _RECORD = msgspec.json.Decoder(Record)
 _HEAD = msgspec.json.Decoder(_Head)
-_KNOWN = frozenset(event.__name__ for event in get_args(AnyEvent))
+_NO_RECORD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+KNOWN_EVENTS = frozenset(event.__name__ for event in get_args(AnyEvent))
+"""The types of events that this package knows."""
 
 
 def read_events(
@@ -84,19 +87,29 @@ def decode_line(line: bytes, path: Path, number: int) -> Record | str:
 
     A later version is told apart before anything else of the line is judged.
     """
+    kind = check_head(line, path, number)
+    if kind and kind not in KNOWN_EVENTS:
+        return kind
+    try:
+        return _RECORD.decode(line)
+    except _NO_RECORD as error:
+        raise RecordingDamaged(f"{path}, line {number}: not a record: {error}") from error
+
+
+def check_head(line: bytes, path: Path, number: int) -> str:
+    """Return the type of a line's event. Raise `RecordingTooNew`, or `RecordingDamaged` for what is no record here."""
     where = f"{path}, line {number}"
     try:
         head = _HEAD.decode(line)
-        if head.v > SCHEMA_VERSION:
-            raise RecordingTooNew(
-                f"{where}: written with version {head.v} of the schema, and this package reads up to "
-                f"{SCHEMA_VERSION}. Install a later rlm_kernel."
-            )
-        record = _RECORD.decode(line) if head.event.type in _KNOWN or not head.event.type else head.event.type
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _NO_RECORD as error:
         raise RecordingDamaged(f"{where}: not a record: {error}") from error
-    if head.v != SCHEMA_VERSION:
+    if head.v > SCHEMA_VERSION:
+        raise RecordingTooNew(
+            f"{where}: written with version {head.v} of the schema, and this package reads up to "
+            f"{SCHEMA_VERSION}. Install a later rlm_kernel."
+        )
+    if head.v < 1:
         raise RecordingDamaged(f"{where}: no schema has the version {head.v}")
     if head.seq != number - 1:
         raise RecordingDamaged(f"{where}: record {head.seq} where {number - 1} is due")
-    return record
+    return head.event.type

@@ -71,8 +71,8 @@ def test_other_damage_is_an_error_that_names_the_line(path: Path, line: bytes, w
 
 def test_a_later_version_is_told_apart_from_damage(path: Path) -> None:
     """Even if this version could decode the line, or could not."""
-    path.write_bytes(FIRST.replace(b'"v":1', b'"v":2'))
-    with pytest.raises(RecordingTooNew, match="version 2"):
+    path.write_bytes(FIRST.replace(b'"v":1', b'"v":3'))
+    with pytest.raises(RecordingTooNew, match="version 3"):
         turns(path)
     path.write_bytes(b'{"v":7,"what":"else"}\n')
     with pytest.raises(RecordingTooNew, match="Install a later rlm_kernel"):
