@@ -76,6 +76,14 @@ class RecordingTooNew(RecordingError):
     """The recording was written by a later version of this package."""
 
 
+class RecordingEnded(RecordingError):
+    """The recorded run was killed or cancelled here, so there is no more of it to replay."""
+
+
+class ReplayMismatch(RlmKernelError):
+    """A replay asked for what the recording does not hold."""
+
+
 class NodeFailed(RlmKernelError):
     """A node of a job failed; its cause's status is given instead. `results` are those of the nodes before `node`."""
 

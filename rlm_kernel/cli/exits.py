@@ -61,6 +61,8 @@ BY_ERROR: dict[type[RlmKernelError], int] = {
     errors.NodeFailed: 49,
     errors.RunCancelled: 45,
     errors.AnswerInvalid: 48,
+    errors.ReplayMismatch: 60,
+    errors.RecordingEnded: 61,
 }
 
 OTHERS: dict[int, str] = {
