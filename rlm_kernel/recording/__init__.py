@@ -4,6 +4,7 @@ from rlm_kernel.recording.find import find_run, run_folders
 from rlm_kernel.recording.folder import EVENTS_FILE, new_run_id, run_folder
 from rlm_kernel.recording.following import Following
 from rlm_kernel.recording.index import Recording
+from rlm_kernel.recording.liveness import is_written
 from rlm_kernel.recording.log import LINE_LIMIT, AtNode, RecordingLog, Tee
 from rlm_kernel.recording.reader import read_events
 
@@ -16,6 +17,7 @@ __all__ = [
     "RecordingLog",
     "Tee",
     "find_run",
+    "is_written",
     "new_run_id",
     "read_events",
     "run_folder",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -17,7 +18,8 @@ import msgspec
 from rlm_kernel.errors import RecordingError, RlmKernelError
 from rlm_kernel.events import SCHEMA_VERSION, AnyEvent, Record, TreeSink
 from rlm_kernel.recording.folder import EVENTS_FILE, make_run_folder, sync_folder
-from rlm_kernel.storage import storage_error, storing
+from rlm_kernel.recording.liveness import HELD
+from rlm_kernel.storage import storage_error, storing, unfinished_file
 from rlm_kernel.text import encodable
 from rlm_kernel.types import JSON
 
@@ -36,7 +38,8 @@ class RecordingLog:
     """The event sink of one run: `events.jsonl` in a new folder `<state_dir>/runs/<run>/`.
 
     `emit` may be called from any thread. When it returns, the whole line is with the operating system, so a killed
-    process loses nothing; a thread of its own makes lines durable against a power cut, at most every 100 ms. After a
+    process loses nothing; a thread of its own makes lines durable against a power cut, at most every 100 ms. While the
+    log is open its file is locked, which `is_written` sees. After a
     write that failed the log takes nothing more: its last line may be torn. Events carry no secrets, since nothing
     that builds them is given one; the log itself filters nothing.
     """
@@ -48,9 +51,9 @@ class RecordingLog:
         self._keep = keep
         self.folder = make_run_folder(state_dir, run)
         self.path = self.folder / EVENTS_FILE
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         with storing(self.path):
-            self._file = os.open(self.path, flags, 0o600)
+            self._file = _locked(self.path)
+        HELD.add(self)
         self._encoder = msgspec.json.Encoder()
         self._lock = threading.Lock()
         self._seq = 0
@@ -94,9 +97,16 @@ class RecordingLog:
         self._stop.set()
         self._dirty.set()
         self._syncer.join()
+        HELD.discard(self)
         os.close(self._file)
         if not self._failure_told:
             self._raise_failure()
+
+    def let_go(self) -> None:
+        """Close the log in a child process that was forked: the file, and the lock on it, are the parent's alone."""
+        if not self._closed:
+            self._lock, self._closed, self._keep = threading.Lock(), True, True
+            os.close(self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -182,6 +192,18 @@ class AtNode:
     def emit(self, event: AnyEvent) -> None:
         """Pass `event` on as one of this session."""
         self._sink.emit(event, self._node)
+
+
+def _locked(path: Path) -> int:
+    """Make the file, which nobody else can make, and open it for appending; it is locked before it has its name."""
+    descriptor, unfinished = unfinished_file(path.parent)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+        unfinished.rename(path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _encodable(value: JSON) -> JSON:

@@ -62,9 +62,9 @@ def test_every_line_names_the_one_before(written: Path) -> None:
     lines = written.read_bytes().splitlines(keepends=True)
     for number in range(3):
         changed = [*lines]
-        changed[number] = changed[number].replace(b"2", b"3", 1) if not number else changed[number][:-3] + b" }}\n"
+        changed[number] = changed[number].replace(b'"at":1', b'"at":2')
         written.write_bytes(b"".join(changed))
-        with pytest.raises(RecordingDamaged, match=rf"line {number + 2}: it does not follow|version"):
+        with pytest.raises(RecordingDamaged, match=rf"line {number + 2}: it does not follow"):
             Recording(written)
     lines[3] = lines[3].replace(b"three", b"tree")
     written.write_bytes(b"".join(lines))

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from rlm_kernel.errors import RecordingError, StorageError, StorageFull
-from rlm_kernel.events import AnyEvent, CellFinished, Notice, RunFinished, TurnStarted
+from rlm_kernel.events import SCHEMA_VERSION, AnyEvent, CellFinished, Notice, RunFinished, TurnStarted
 from rlm_kernel.recording import AtNode, RecordingLog, Tee, new_run_id, read_events, run_folder
 from rlm_kernel.types import JSON, Usage
 from tests.support.fakes import ListSink
@@ -50,7 +50,7 @@ def test_what_is_emitted_can_be_read_back_at_once(tmp_path: Path) -> None:
         log.emit(finished)
         records = list(read_events(log.path))
     assert [record.event for record in records] == [TurnStarted(turn=1), finished]
-    assert [(record.v, record.seq) for record in records] == [(1, 0), (1, 1)]
+    assert [(record.v, record.seq) for record in records] == [(SCHEMA_VERSION, 0), (SCHEMA_VERSION, 1)]
     assert before <= records[0].at <= records[1].at <= time.time()
 
 
