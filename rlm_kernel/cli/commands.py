@@ -18,23 +18,16 @@ from rlm_kernel.cli.configuration import config
 from rlm_kernel.cli.demo import QUESTION, demo_settings, judge, next_steps, write_text
 from rlm_kernel.cli.gc import gc
 from rlm_kernel.cli.jobs import run_job_file
-from rlm_kernel.cli.options import GroupingCommand, chosen_output, output_options, settings_options
+from rlm_kernel.cli.options import GroupingCommand, InOrder, chosen_output, output_options, settings_options
 from rlm_kernel.cli.outcome import write_error
 from rlm_kernel.cli.running import raise_on_signals
+from rlm_kernel.cli.runs import runs
 from rlm_kernel.cli.schema import read_schema
 from rlm_kernel.config import resolve
 from rlm_kernel.config.job import is_job_file
 from rlm_kernel.errors import EmptyQuestion
 
 STATUSES = "\b\nExit statuses:\n" + "\n".join(f"  {status:>3}  {text}" for status, text in exits.statuses().items())
-
-
-class InOrder(click.Group):
-    """A group that lists its commands in the order in which they were added."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return their names."""
-        return [*self.commands]
 
 
 @click.group(
@@ -116,6 +109,7 @@ def run_demo(*, quiet: bool, as_json: bool, verbose: bool) -> int:
     return 0 if verdict.right else exits.DEMO_WRONG
 
 
+cli.add_command(runs)
 cli.add_command(config)
 cli.add_command(checks.doctor)
 cli.add_command(checks.audit)

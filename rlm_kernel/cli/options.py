@@ -29,6 +29,14 @@ MACHINE = frozenset(
 )
 
 
+class InOrder(click.Group):
+    """A group that lists its commands in the order in which they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return their names."""
+        return [*self.commands]
+
+
 class GroupingCommand(click.Command):
     """A command whose help has the settings by group, below its own options."""
 

@@ -7,6 +7,7 @@ from rlm_kernel.recording.index import Recording
 from rlm_kernel.recording.liveness import is_written
 from rlm_kernel.recording.log import LINE_LIMIT, AtNode, RecordingLog, Tee
 from rlm_kernel.recording.reader import read_events
+from rlm_kernel.recording.summary import RunSummary, summaries, summarise
 
 __all__ = [
     "EVENTS_FILE",
@@ -15,6 +16,7 @@ __all__ = [
     "Following",
     "Recording",
     "RecordingLog",
+    "RunSummary",
     "Tee",
     "find_run",
     "is_written",
@@ -22,4 +24,6 @@ __all__ = [
     "read_events",
     "run_folder",
     "run_folders",
+    "summaries",
+    "summarise",
 ]

@@ -1,0 +1,72 @@
+"""Run folders that somebody made to harm who lists them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from rlm_kernel.events import Notice
+from rlm_kernel.recording import EVENTS_FILE
+from rlm_kernel.recording.summary import summaries
+from tests.support.recorded import finished, of, run_id, started, write_run
+from tests.unit.cli.conftest import RunCommand, command
+
+__all__ = ["command"]
+
+EVIL = "\x1b]0;owned\x07\x1b[31m\u202eq\r\nanswered\x9b2J"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """The state folder of `command`."""
+    return tmp_path / "state" / "rlm_kernel"
+
+
+def test_what_is_no_file_is_neither_waited_for_nor_followed(state: Path, tmp_path: Path) -> None:
+    """A pipe, a device, a link and a folder as recordings, links as run folders, and names that are no ids."""
+    elsewhere = write_run(tmp_path / "other", run_id(1), [started(run_id(1)), finished()])
+    for number in range(2, 6):
+        write_run(state, run_id(number), []).joinpath(EVENTS_FILE).unlink()
+    runs = state / "runs"
+    os.mkfifo(runs / run_id(2) / EVENTS_FILE)
+    (runs / run_id(3) / EVENTS_FILE).symlink_to(elsewhere / EVENTS_FILE)
+    (runs / run_id(4) / EVENTS_FILE).mkdir()
+    (runs / run_id(5) / EVENTS_FILE).symlink_to("/dev/zero")
+    (runs / run_id(6)).symlink_to(elsewhere)
+    (runs / "..evil").mkdir()
+    (runs / run_id(7)).write_text("a file")
+    found = {summary.run: summary.status for summary in summaries(state)}
+    assert found == {run_id(number): "damaged" for number in range(2, 6)}
+
+
+def test_no_text_of_a_recording_reaches_the_terminal_as_it_is(state: Path, command: RunCommand) -> None:
+    """Questions, models, origins and errors; each run keeps its one line."""
+    write_run(state, run_id(1), [started(run_id(1), EVIL, EVIL, of(EVIL)), Notice(message=EVIL)])
+    write_run(state, run_id(2), []).joinpath(EVENTS_FILE).write_text(json.dumps({"v": 2, "\x1b[2J": 1}) + "\n")
+    ended = command("runs")
+    assert ended.status == 0
+    assert len(ended.out.splitlines()) == 3
+    assert not {"\x1b", "\x07", "\r", "\u202e", "\x9b"} & set(ended.out)
+
+
+def test_deep_and_huge_json_is_damage(state: Path) -> None:
+    """Neither a crash nor a wait: nesting without end, numbers without end, and times that no calendar has."""
+    contents = {
+        1: b'{"v":2,"seq":0,"at":1,"event":{"type":"RunStarted","x":' + b"[" * 500_000 + b"\n",
+        2: b'{"v":' + b"9" * 100_000 + b',"seq":0,"at":1,"event":{"type":"RunStarted"}}\n',
+        3: b"\xff\xfe" * 1000 + b"\n",
+    }
+    for number, content in contents.items():
+        write_run(state, run_id(number), []).joinpath(EVENTS_FILE).write_bytes(content)
+    assert [summary.status for summary in summaries(state)] == ["damaged"] * 3
+
+
+def test_times_that_no_calendar_has_are_shown_as_none(state: Path, command: RunCommand) -> None:
+    """The run is listed, as a table and as JSON."""
+    line = b'{"v":2,"seq":0,"at":1e300,"event":{"type":"RunStarted","run":"x","question":"?"}}\n'
+    write_run(state, run_id(1), []).joinpath(EVENTS_FILE).write_bytes(line)
+    assert json.loads(command("runs", "--json").out)["at"] == ""
+    assert run_id(1) in command("runs").out
