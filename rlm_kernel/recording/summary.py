@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from rlm_kernel.errors import RecordingError
 from rlm_kernel.events import SCHEMA_VERSION, RunOrigin, RunStatus
 from rlm_kernel.recording.find import run_folders
 from rlm_kernel.recording.folder import EVENTS_FILE
+from rlm_kernel.recording.liveness import is_written
 from rlm_kernel.recording.log import LINE_LIMIT
 from rlm_kernel.types import Usage
 
@@ -141,23 +141,11 @@ def opened(path: Path) -> Iterator[tuple[int, int]]:
         os.close(file)
 
 
-def is_written(file: int) -> bool:
-    """Tell whether a process still writes the recording that is open as `file`: it holds a lock on it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    fcntl.flock(file, fcntl.LOCK_UN)
-    return False
-
-
 def _summary(folder: Path, file: int, size: int) -> RunSummary:
     try:
         ends = _ends(file, size)
     except _Damaged:
-        if is_written(file):  # its first record is on its way
+        if is_written(folder / EVENTS_FILE):  # its first record is on its way
             return RunSummary(run=folder.name, folder=folder, status="running", size=size)
         raise
     started, at = ends.first.event, ends.first.at
@@ -179,7 +167,7 @@ def _summary(folder: Path, file: int, size: int) -> RunSummary:
         problem = f"{end.error}: {end.message or ''}"[:LONGEST] if end.error else None
         return replace(known, status=status, seconds=end.seconds, turns=end.turns, usage=end.usage, problem=problem)
     seconds = None if last is None else max(0.0, last.at - at)
-    return replace(known, status="running" if is_written(file) else "broken-off", seconds=seconds)
+    return replace(known, status="running" if is_written(folder / EVENTS_FILE) else "broken-off", seconds=seconds)
 
 
 def _ends(file: int, size: int) -> _Ends:
