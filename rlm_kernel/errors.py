@@ -52,6 +52,10 @@ class ContextEncoding(ContextError):
     """The context is not valid UTF-8."""
 
 
+class ContextMissing(ContextError):
+    """A recorded context is not in the content store any more."""
+
+
 class ContextTooLarge(ContextError):
     """The context does not fit into the session's memory."""
 

@@ -63,6 +63,7 @@ BY_ERROR: dict[type[RlmKernelError], int] = {
     errors.AnswerInvalid: 48,
     errors.ReplayMismatch: 60,
     errors.RecordingEnded: 61,
+    errors.ContextMissing: 62,
 }
 
 OTHERS: dict[int, str] = {

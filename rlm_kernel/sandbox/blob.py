@@ -44,6 +44,18 @@ class Counts:
     decoded_size: int = 0
     preview: str = ""
 
+    def passing(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Count one file, and yield each piece of it once it is counted. Raise `NotUtf8`."""
+        chars, width = 0, 1
+        for piece, text in decoded(pieces):
+            self.size += len(piece)
+            chars += len(text)
+            width = max(width, (sys.getsizeof(text) - _STR_OVERHEAD) // (len(text) + 1))
+            self.preview += text[: max(0, PREVIEW_CHARS - len(self.preview))]
+            yield piece
+        self.chars += chars
+        self.decoded_size += chars * width
+
 
 class Blob:
     """Text on its way into the folder `root`; it gets its digest for a name when it is whole, else leaves nothing.
@@ -89,16 +101,9 @@ class Blob:
         self._check(self.counts.size)
 
     def _add(self, pieces: Iterable[bytes]) -> None:
-        counts, chars, width = self.counts, 0, 1
-        for piece, text in decoded(pieces):
+        for piece in self.counts.passing(pieces):
             self._write(piece)
-            counts.size += len(piece)
-            self._check(counts.size)
-            chars += len(text)
-            width = max(width, (sys.getsizeof(text) - _STR_OVERHEAD) // (len(text) + 1))
-            counts.preview += text[: max(0, PREVIEW_CHARS - len(counts.preview))]
-        counts.chars += chars
-        counts.decoded_size += chars * width
+            self._check(self.counts.size)
 
     def _write(self, piece: bytes) -> None:
         self._hash.update(piece)
@@ -117,9 +122,14 @@ class Blob:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
                 yield text
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was written so far, in hexadecimal."""
+        return self._hash.hexdigest()
+
     def commit(self) -> str:
         """Make the blob durable, name it by its digest, and return that."""
-        digest = self._hash.hexdigest()
+        digest = self.digest
         with storing(self._root):
             os.fchmod(self._file.fileno(), 0o444)
             os.fsync(self._file.fileno())

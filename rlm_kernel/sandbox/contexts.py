@@ -17,9 +17,11 @@ from typing import BinaryIO
 import msgspec
 
 from rlm_kernel.errors import ContextBinary, ContextEncoding, ContextError, ContextNotFound, ContextUnreadable
+from rlm_kernel.events import ContextStored
 from rlm_kernel.pictures import MAX_BYTES, is_picture, look_at
 from rlm_kernel.sandbox.blob import BinaryFound, Blob, NotUtf8
 from rlm_kernel.sandbox.formats import TEXT, Converter, Form, as_json, check_json
+from rlm_kernel.sandbox.found import find_context
 from rlm_kernel.sandbox.given import Contexts, Frame, One, Value, opened
 from rlm_kernel.sandbox.listing import (
     NAMES_SAID,
@@ -143,6 +145,13 @@ class ContextStore:
             except UnicodeEncodeError as error:
                 raise ContextEncoding(f"the context holds half a character: {error.object[error.start]!r}") from None
             return self._commit(blob, "str" if isinstance(value, str) else "json", bounds.source)
+
+    def find(self, wanted: ContextStored, *folders: Path, max_bytes: int | None = None) -> StoredContext:
+        """Return a recorded context by its digest, brought from one of `folders` if the store does not have it.
+
+        Its bytes are read whole and checked. Raise `ContextMissing`.
+        """
+        return find_context(self._root, wanted, folders, Bounds(source=wanted.source, max_bytes=max_bytes))
 
     def _put_stream(self, file: BinaryIO | io.RawIOBase, bounds: Bounds, form: Form = TEXT) -> StoredContext:
         converter = Converter(form, bounds.source)
