@@ -4,6 +4,7 @@
 import contextvars
 import gc
 import os
+import random
 import sys
 import tempfile
 import threading
@@ -89,8 +90,11 @@ class GuestKernelApp(IPKernelApp):
             return
 
 
-def run(variables: dict[str, Any], tell: Callable[[str], None]) -> None:
-    """Start the kernel over the namespace `variables` and serve until the process is killed."""
+def run(variables: dict[str, Any], tell: Callable[[str], None], seed: int | None) -> None:
+    """Start the kernel over the namespace `variables` and serve until the process is killed.
+
+    `seed` is that of `random`; None leaves it to chance.
+    """
     config = Config(
         {
             "HistoryManager": {"enabled": False},
@@ -113,6 +117,7 @@ def run(variables: dict[str, Any], tell: Callable[[str], None]) -> None:
     _prepare_shell(app.shell)
     _inherit_context()
     tempfile.tempdir = "/tmp"  # noqa: S108 - each cell needs its name, found by a write that fails in a full /tmp
+    random.seed(seed)
     gc.freeze()
     gc.enable()
     app.start()

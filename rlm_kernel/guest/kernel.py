@@ -74,7 +74,8 @@ def main() -> None:
     sys.modules["debugpy"] = None  # type: ignore[assignment]  # ipykernel loads it, and its threads, where it can
     from .app import run  # noqa: PLC0415  the link and the context are at work meanwhile
 
-    run(guest.variables, guest.tell)
+    seed = os.environ.pop("RLM_SEED", None)
+    run(guest.variables, guest.tell, None if seed is None else int(seed))
 
 
 if __name__ == "__main__":

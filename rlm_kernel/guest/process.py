@@ -39,6 +39,7 @@ class KernelProcess:
                 "RLM_LINK": str(other.fileno()),
                 "RLM_GENERATION": str(generation),
                 "RLM_CONNECTION_FILE": connection_file,
+                "PYTHONHASHSEED": env.get("RLM_SEED", "random"),  # the kernel's alone: cells know it
                 "IPYTHONDIR": f"{places.PRIVATE}/ipython",
                 "JUPYTER_RUNTIME_DIR": places.PRIVATE,
             }

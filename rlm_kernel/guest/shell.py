@@ -16,6 +16,7 @@ from .cancel import CELL
 from .cuts import MESSAGE_LIMIT, cut_text, cut_traceback
 from .output import ACCOUNTS, CutDisplayHook, CutPublisher, flush_streams
 from .plain import CutTraceback
+from .wall import CLOCK, set_wall_clock
 
 FRAMES_KEPT = 20
 """Frames of a deep traceback that are kept at each end; formatting thousands takes seconds."""
@@ -64,13 +65,15 @@ class GuestKernel(IPythonKernel):
     shell_class = Type(GuestShell)
 
     async def do_execute(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Run a cell.
+        """Run a cell, with the wall clock that the request's metadata names, or else the real one.
 
         An error's message is cut in the reply as it is in the output; `rlm_cut` in the reply counts the bytes of output
         that were left out.
         """
-        request = self.get_parent()["header"]["msg_id"]
+        parent = self.get_parent()
+        request = parent["header"]["msg_id"]
         with CELL.of(request):
+            set_wall_clock(parent["metadata"].get(CLOCK))
             reply: dict[str, Any] = await super().do_execute(*args, **kwargs)
         reply["rlm_cut"] = ACCOUNTS.cut(request)
         if "evalue" in reply:

@@ -101,16 +101,24 @@ class KernelClient:
         await self._start.ready()
 
     async def run(
-        self, code: str, *, cell: int, turn: int, time_limit: float | None = None, stop: Stop | None = None
+        self,
+        code: str,
+        *,
+        cell: int,
+        turn: int,
+        time_limit: float | None = None,
+        stop: Stop | None = None,
+        clock: float | None = None,
     ) -> CellResult:
         """Run one cell for at most `time_limit` seconds, or until `stop`, and return its result; `usable` goes first.
 
+        The wall clock shows `clock` as it begins, in seconds since 1970, and ticks on; None is the real time.
         A cell that goes over is asked to end. One that does not costs the kernel, as a crash does: `lost` names the
         variables that are gone then, and the next kernel is on its way. Raise why the stream was lost where that is
         no `SandboxLost`. After a cancel the kernel may still be busy: close the sandbox.
         """
         self._sink.emit(CellStarted(cell=cell, turn=turn, code=code))
-        msg_id, request = execute_request(code)
+        msg_id, request = execute_request(code, clock)
         running = self._running = RunningCell(cell, msg_id)
         try:
             if stop is not None and stop.done():

@@ -15,6 +15,9 @@ from rlm_kernel.errors import GuestProtocolError
 from rlm_kernel.types import JSON
 
 CELL_MIME = "application/vnd.rlm-kernel.cell+json"
+CLOCK = "rlm_clock"
+LATEST_CLOCK = 250_000_000_000.0
+"""In the year 9892: room for a clock that ticks on to what Python can tell of time."""
 CELL_END = "__import__('rlm_guest.names', fromlist=['names']).cell_end()"
 """What IPython evaluates after a cell that succeeded; its value comes inside the reply, in order."""
 
@@ -192,8 +195,8 @@ def decode_lenient(content: msgspec.Raw, shape: type[S]) -> S | None:
         return None
 
 
-def execute_request(code: str) -> tuple[str, bytes]:
-    """Return a new message id and an execute_request for `code`."""
+def execute_request(code: str, clock: float | None = None) -> tuple[str, bytes]:
+    """Return a new message id and an execute_request for `code`, to be run with the wall clock set to `clock`."""
     msg_id = uuid.uuid4().hex
     header: dict[str, JSON] = {
         "msg_id": msg_id,
@@ -211,4 +214,6 @@ def execute_request(code: str) -> tuple[str, bytes]:
         "allow_stdin": False,
         "stop_on_error": False,
     }
-    return msg_id, msgspec.json.encode({"header": header, "parent_header": {}, "metadata": {}, "content": content})
+    metadata = {} if clock is None else {CLOCK: min(max(clock, 0.0), LATEST_CLOCK)}
+    request = {"header": header, "parent_header": {}, "metadata": metadata, "content": content}
+    return msg_id, msgspec.json.encode(request)

@@ -172,7 +172,7 @@ def _config(client: docker.APIClient, container: Container, uid: int) -> dict[st
         command=[],
         user=f"{uid}:{uid}",
         hostname="sandbox",
-        environment={"RLM_CARRIER": container.carrier, "RLM_LEASE": str(spec.lease)},
+        environment={"RLM_CARRIER": container.carrier, "RLM_LEASE": str(spec.lease), "RLM_SEED": str(spec.seed)},
         stdin_open=attach,
         stop_signal="SIGKILL",  # PID 1 ignores others, and an engine that shuts down would wait for it
         labels={

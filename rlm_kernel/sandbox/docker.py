@@ -50,7 +50,7 @@ class DockerRuntime:
     @asynccontextmanager
     async def open(self, spec: SandboxSpec) -> AsyncIterator[Sandbox]:
         """Start a container as `SandboxRuntime.open` promises."""
-        carrier = await self.carrier(spec.carrier)
+        carrier, spec = await self.carrier(spec.carrier), spec.seeded()
         async with AsyncExitStack() as stack:
             container = Container(spec, carrier, await self._oci())
             stack.push_async_callback(self._remove, container)
@@ -79,6 +79,7 @@ class DockerRuntime:
                 uid=container.uid,
                 seen=seen,
                 endpoint=endpoint,
+                seed=spec.seed,
             )
 
     async def aclose(self) -> None:

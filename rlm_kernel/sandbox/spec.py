@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from secrets import randbits
 from typing import Literal, Protocol
 
 from rlm_kernel.stream import Endpoint
@@ -16,6 +17,8 @@ GUEST_TMP = "/tmp"  # noqa: S108 - a path inside the container
 GUEST_PRIVATE = "/run/rlm-guest"
 GUEST_SHARED = "/run/rlm"
 SOCKET_NAME = "stream"
+SEED_BITS = 32
+"""What Python takes to seed its hashes with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,8 @@ class SandboxSpec:
     `folder` is the session's own folder on the host. Its content is visible to the guest, read-only, where the
     engine shares the host's file system. `private_size` is the room for the kernel's sockets and, where the context
     comes over the stream, for the context. A guest that hears nothing of its host for `lease` seconds ends by itself.
+    `seed`, from 0 to 2**32 - 1, is that of the kernels' hashes and of `random` in them; None means another one for each
+    sandbox.
     """
 
     image: str
@@ -41,6 +46,11 @@ class SandboxSpec:
     carrier: Carrier | Literal["auto"] = "auto"
     start_timeout: float = 60.0
     lease: float = 60.0
+    seed: int | None = None
+
+    def seeded(self) -> SandboxSpec:
+        """Return the same with a seed, a fresh one if it has none."""
+        return self if self.seed is not None else replace(self, seed=randbits(SEED_BITS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +58,8 @@ class Sandbox:
     """A running container whose limits were read back from inside and hold.
 
     `runtime` is ours, `oci_runtime` the engine's; `image_id` is the image's digest. `seen` is what the guest read: its
-    uid, capabilities, seccomp mode, mounts, limits and network interfaces.
+    uid, capabilities, seccomp mode, mounts, limits and network interfaces. `seed` is the spec's or the one that was
+    chosen, `packages` are the versions of what the image holds, by name, as its build noted them.
     """
 
     runtime: str
@@ -61,6 +72,8 @@ class Sandbox:
     uid: int
     seen: dict[str, JSON]
     endpoint: Endpoint
+    seed: int | None = None
+    packages: dict[str, str] = field(default_factory=dict)
 
 
 class SandboxRuntime(Protocol):

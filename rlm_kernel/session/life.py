@@ -14,7 +14,7 @@ from rlm_kernel.stream import Endpoint
 
 
 class Life:
-    """Holds a session's sandbox of the moment."""
+    """Holds a session's sandbox of the moment; those that come after the first have its seed."""
 
     def __init__(
         self,
@@ -50,9 +50,10 @@ class Life:
         Raise what `SlotPool.take` and `KernelClient.start` raise; `end` is still to be called then.
         """
         kernels_before = 0 if self._slot is None else self.kernel.generation
-        self.end()
+        self._leave()
         self._slot = await self._slots.take(self._spec)
         sandbox = self._slot.sandbox
+        self._spec = replace(self._spec, seed=sandbox.seed)
         if sandbox.carrier == "socket":
             link_into(self._context, self._slot.folder)
         self._sink.emit(_started(sandbox))
@@ -65,7 +66,11 @@ class Life:
         self._slots.prepare(self._spec)
 
     def end(self) -> None:
-        """Hear nothing of the sandbox any more and let it end; safe to call twice."""
+        """Hear nothing of the sandbox any more and let it end, and what was prepared; safe to call twice."""
+        self._slots.spare(self._spec)
+        self._leave()
+
+    def _leave(self) -> None:
         if self._slot is not None:
             self.endpoint.close()
             self._slot.release()
@@ -82,6 +87,8 @@ def _started(sandbox: Sandbox) -> SandboxStarted:
         carrier=sandbox.carrier,
         uid=sandbox.uid,
         seen=sandbox.seen,
+        seed=sandbox.seed,
+        packages=sandbox.packages,
     )
 
 

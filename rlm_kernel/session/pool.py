@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 class _Life:
     """A slot from its start to its end, in a task of its own; `slot` is the slot once it runs, or why it does not."""
 
+    spec: SandboxSpec
     slot: asyncio.Future[Slot] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     task: asyncio.Task[None] | None = None
 
@@ -71,9 +72,15 @@ class SlotPool:
             await slot.kernel.warm.wait()
 
     def prepare(self, spec: SandboxSpec) -> None:
-        """Begin to start a slot, unless one waits, for a `take` that is to come soon."""
-        if spec == self._spec and not self._ahead and not self._closed:
+        """Begin to start a slot, unless one waits, for a `take` that is to come soon, or else `spare`."""
+        if self._waiting(spec) is None and not self._closed:
             self._ahead.append(self._start(spec))
+
+    def spare(self, spec: SandboxSpec) -> None:
+        """Let the slots that were prepared for `spec` go, unless the pool keeps such."""
+        while spec != self._spec and (life := self._waiting(spec)) is not None:
+            self._ahead.remove(life)
+            life.end()
 
     async def take(self, spec: SandboxSpec) -> Slot:
         """Return a slot for `spec`: one that waits, if it is sound, else a new one; `release` it at the end.
@@ -81,7 +88,10 @@ class SlotPool:
         Raise what `open_slot` raises. A cancel gives up the slot.
         """
         while True:
-            life = self._ahead.popleft() if spec == self._spec and self._ahead else self._start(spec)
+            if (life := self._waiting(spec)) is not None:
+                self._ahead.remove(life)
+            else:
+                life = self._start(spec)
             waited = life.slot.done()
             self._fill()
             try:
@@ -94,22 +104,27 @@ class SlotPool:
                 raise
             life.end()
 
+    def _waiting(self, spec: SandboxSpec) -> _Life | None:
+        """Return the slot that waits longest of those that are as `spec` says."""
+        return next((life for life in self._ahead if life.spec == spec), None)
+
     def _fill(self) -> None:
-        while len(self._ahead) < self._size and self._retry is None and not self._closed:
-            self._ahead.append(self._start(self._spec))
+        missing = self._size - sum(life.spec == self._spec for life in self._ahead)
+        if self._retry is None and not self._closed:
+            self._ahead.extend(self._start(self._spec) for _ in range(missing))
 
     def _start(self, spec: SandboxSpec) -> _Life:
-        life = _Life()
+        life = _Life(spec)
         # Not in a task group: a slot may outlive the one who asked for it, and its failure is not everyone's.
-        life.task = asyncio.create_task(self._live(life, spec))
+        life.task = asyncio.create_task(self._live(life))
         life.task.add_done_callback(lambda _: self._lives.discard(life))
         self._lives.add(life)
         return life
 
-    async def _live(self, life: _Life, spec: SandboxSpec) -> None:
+    async def _live(self, life: _Life) -> None:
         """Start a slot and end it when it is released or lost."""
         try:
-            async with open_slot(self._runtime, spec) as slot:
+            async with open_slot(self._runtime, life.spec) as slot:
                 life.slot.set_result(slot)
                 await slot.over()
                 self._lost_ahead(life)

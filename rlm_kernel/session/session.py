@@ -71,9 +71,10 @@ class Session:
         self._replaced = 0
         self._stop: Stop | None = None
 
-    async def run_cell(self, code: str, *, turn: int) -> CellResult:
+    async def run_cell(self, code: str, *, turn: int, clock: float | None = None) -> CellResult:
         """Run one cell of the given turn and return its result; time in which it waits for sessions below is not its.
 
+        Its wall clock shows `clock` as it begins, in seconds since 1970, and ticks on; None is the real time.
         Where it cost the kernel, or the sandbox, the result says so at once, and the next cell waits for a new one; to
         rebuild, the result waits too, until the earlier cells have run again.
         Raise `GuestProtocolError`, or `SandboxLost` or `KernelFailed` when the sandbox was replaced too often, and what
@@ -84,11 +85,11 @@ class Session:
             await self._usable()
             self._cells += 1
             with (
-                CellClock(self._cell_timeout, partial(self.interrupt, "timed_out")) as clock,
-                self._bridge.open_for(self._cells, waiting=clock.paused),
+                CellClock(self._cell_timeout, partial(self.interrupt, "timed_out")) as time_limit,
+                self._bridge.open_for(self._cells, waiting=time_limit.paused),
                 self._budget.cell(self.interrupt),
             ):
-                result = await self._life.kernel.run(code, cell=self._cells, turn=turn, stop=stop)
+                result = await self._life.kernel.run(code, cell=self._cells, turn=turn, stop=stop, clock=clock)
         finally:
             self._stop = None
         if (lost := self._life.kernel.lost) is not None:

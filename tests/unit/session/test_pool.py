@@ -58,6 +58,7 @@ class FakeRuntime:
                     uid=40_000,
                     seen={},
                     endpoint=endpoint,
+                    seed=spec.seeded().seed,
                 )
                 answering.cancel()
         finally:
@@ -133,6 +134,37 @@ async def test_a_released_slot_ends_in_the_background(runtime: FakeRuntime, spec
         slot.release()
         assert runtime.ended == 0
     assert runtime.ended == 1
+
+
+async def test_a_pinned_seed_is_served_by_a_slot_that_has_it(runtime: FakeRuntime, spec: SandboxSpec) -> None:
+    """A waiting slot has a seed of its own, and is not for who wants another one; who wants any gets it."""
+    pinned = replace(spec, seed=7)
+    async with SlotPool(runtime, spec, 1) as slots:
+        await slots.filled()
+        assert (await slots.take(pinned)).sandbox.container == "container-2"
+        assert (await slots.take(spec)).sandbox.container == "container-1"
+    async with SlotPool(runtime, pinned, 1) as slots:
+        await slots.filled()
+        assert (await slots.take(spec)).sandbox.container != "container-4"
+        taken = await slots.take(pinned)
+        assert (taken.sandbox.container, taken.sandbox.seed) == ("container-4", 7)
+
+
+async def test_a_prepared_slot_of_another_kind_is_taken_or_spared(runtime: FakeRuntime, spec: SandboxSpec) -> None:
+    """It is started once, beside those that the pool keeps, and ends when it is spared; the pool's own stay."""
+    pinned = replace(spec, seed=7)
+    async with SlotPool(runtime, spec, 1) as slots:
+        await slots.filled()
+        slots.prepare(pinned)
+        slots.prepare(pinned)
+        slot = await slots.take(pinned)
+        assert (slot.sandbox.container, slot.sandbox.seed) == ("container-2", 7)
+        slots.prepare(pinned)
+        slots.spare(pinned)
+        slots.spare(spec)
+        assert (await slots.take(pinned)).sandbox.container == f"container-{runtime.started}"
+        assert (await slots.take(spec)).sandbox.container == "container-1"
+        assert runtime.started - runtime.ended <= 4
 
 
 async def test_another_kind_of_slot_is_started_when_asked_for(runtime: FakeRuntime, spec: SandboxSpec) -> None:
