@@ -20,6 +20,10 @@ from rlm_kernel.budget.warner import Warner
 from rlm_kernel.budget.watch import CellWatch, Interrupt
 from rlm_kernel.errors import BudgetExceeded
 from rlm_kernel.events import EventSink
+from rlm_kernel.types import Usage
+
+MOST = 10**15
+"""Units of anything that an earlier part of a run may be said to have used."""
 
 
 class Budget:
@@ -159,6 +163,19 @@ class Budget:
                 raise node.spend_dimension(SUBCALLS)
         self._count(SUBCALLS, 1)
 
+    def charge(self, usage: Mapping[str, Usage], *, subcalls: int = 0, seconds: float = 0.0) -> None:
+        """Count what was used before this budget was opened: tokens and cost by model, sub-calls, time.
+
+        A cost that is not known counts as nothing.
+        """
+        inputs = sum(_bounded(used.input_tokens) for used in usage.values())
+        outputs = sum(_bounded(used.output_tokens) for used in usage.values())
+        cost = sum(round(_bounded(used.cost_usd or 0.0) * UNITS_PER_DOLLAR) for used in usage.values())
+        amounts = {SUBCALLS: _bounded(subcalls), INPUT: inputs, OUTPUT: outputs, TOTAL: inputs + outputs, COST: cost}
+        for index, amount in amounts.items():
+            self._count(index, int(amount))
+        self._account.tree.add_time(_bounded(seconds))
+
     def add_output(self, size: int) -> None:
         """Count bytes of cells' output; as soon as they reach the limit, the budget is spent."""
         self._count(SIZE, size)
@@ -235,3 +252,8 @@ class Budget:
         for node in self._account.line:
             node.ledger.settled[index] += amount
         self._account.tree.warn()
+
+
+def _bounded(amount: float) -> float:
+    """Return an amount that a recording tells of, as one that can be."""
+    return min(max(0, amount), MOST)  # in this order, as what is no number is not above 0

@@ -130,6 +130,10 @@ class Tree:
         """Let time not count."""
         self._worked, self._since = self.elapsed, None
 
+    def add_time(self, seconds: float) -> None:
+        """Count time from before."""
+        self._worked += seconds
+
     @property
     def left(self) -> float | None:
         """Seconds that are left, 0 at least; None without a limit."""

@@ -18,6 +18,9 @@ class RunOrigin(msgspec.Struct, frozen=True, kw_only=True):
 
     `records` of it were read, `head` is SHA-256 of the last of them, and `turn` the last turn that was taken over (None
     for all).
+
+    A resumed run counts what was used before it, by all the runs that it goes on from: `usage` per model name,
+    `subcalls`, and `seconds` of work. Elsewhere they are nothing.
     """
 
     how: Literal["replay", "resume", "fork"]
@@ -25,6 +28,9 @@ class RunOrigin(msgspec.Struct, frozen=True, kw_only=True):
     records: int
     head: str
     turn: int | None = None
+    usage: dict[str, Usage] = msgspec.field(default_factory=dict)
+    subcalls: int = 0
+    seconds: float = 0.0
 
 
 class RunStarted(Event, frozen=True, kw_only=True):

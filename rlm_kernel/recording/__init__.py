@@ -8,6 +8,7 @@ from rlm_kernel.recording.liveness import is_written
 from rlm_kernel.recording.log import LINE_LIMIT, AtNode, RecordingLog, Tee
 from rlm_kernel.recording.reader import read_events
 from rlm_kernel.recording.summary import RunSummary, summaries, summarise
+from rlm_kernel.recording.used import Used, used_by
 
 __all__ = [
     "EVENTS_FILE",
@@ -18,6 +19,7 @@ __all__ = [
     "RecordingLog",
     "RunSummary",
     "Tee",
+    "Used",
     "find_run",
     "is_written",
     "new_run_id",
@@ -26,4 +28,5 @@ __all__ = [
     "run_folders",
     "summaries",
     "summarise",
+    "used_by",
 ]
