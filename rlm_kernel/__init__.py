@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rlm_kernel.assembly.jobs import NodeResult, arun_job, run_job
     from rlm_kernel.config import Settings
     from rlm_kernel.errors import RlmKernelError
+    from rlm_kernel.export.write import export_run
     from rlm_kernel.sandbox.given import Contexts, Json, JsonLines, Table
     from rlm_kernel.tools import ToolError
 
@@ -32,6 +33,7 @@ __all__ = [
     "ToolError",
     "__version__",
     "arun_job",
+    "export_run",
     "run_job",
 ]
 
@@ -52,6 +54,7 @@ _HOMES = {
     "RlmKernelError": "rlm_kernel.errors",
     "NodeResult": "rlm_kernel.assembly.jobs",
     "arun_job": "rlm_kernel.assembly.jobs",
+    "export_run": "rlm_kernel.export.write",
     "run_job": "rlm_kernel.assembly.jobs",
 }
 

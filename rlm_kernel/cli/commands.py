@@ -16,6 +16,7 @@ from rlm_kernel.cli.answering import NO_CONTEXT, answer
 from rlm_kernel.cli.chat import chat
 from rlm_kernel.cli.configuration import config
 from rlm_kernel.cli.demo import QUESTION, demo_settings, judge, next_steps, write_text
+from rlm_kernel.cli.export import export
 from rlm_kernel.cli.gc import gc
 from rlm_kernel.cli.jobs import run_job_file
 from rlm_kernel.cli.options import GroupingCommand, InOrder, chosen_output, output_options, settings_options
@@ -110,6 +111,7 @@ def run_demo(*, quiet: bool, as_json: bool, verbose: bool) -> int:
 
 
 cli.add_command(runs)
+cli.add_command(export)
 cli.add_command(config)
 cli.add_command(checks.doctor)
 cli.add_command(checks.audit)
