@@ -68,9 +68,7 @@ def test_a_cell_has_its_outputs_count_and_times(export: Export) -> None:
     result = {"output_type": "execute_result", "data": {"text/plain": "7"}, "metadata": {}, "execution_count": 3}
     error = {"output_type": "error", "ename": "E", "evalue": "no", "traceback": ["line 1", "E: no"]}
     notebook = read(
-        export(
-            "ipynb", stream("a"), stream("b\n"), CellOutput(cell=1, output=result), CellOutput(cell=1, output=error)
-        )
+        export("ipynb", stream("a"), stream("b\n"), CellOutput(cell=1, output=result), CellOutput(cell=1, output=error))
     )
     (cell,) = code_cells(notebook)
     assert cell.execution_count == 1
@@ -90,7 +88,12 @@ def test_outputs_are_cleared_and_changed_as_in_a_notebook(export: Export) -> Non
     waiting = [stream("1"), CellOutputCleared(cell=1, wait=True)]
     assert code_cells(read(export("ipynb", *waiting)))[0].outputs[0].text == "1"
     assert code_cells(read(export("ipynb", *waiting, stream("2"))))[0].outputs[0].text == "2"
-    changed = [display("old", "a"), display("other"), display("mid", "a", update=True), display("new", "a", update=True)]
+    changed = [
+        display("old", "a"),
+        display("other"),
+        display("mid", "a", update=True),
+        display("new", "a", update=True),
+    ]
     later = [*changed, display("after", "a")]
     outputs = code_cells(read(export("ipynb", *later)))[0].outputs
     assert [output.data["text/plain"] for output in outputs] == ["new", "other", "after"]
@@ -118,9 +121,7 @@ def test_calls_are_told_after_their_cell(export: Export) -> None:
 
 def test_many_calls_go_on_in_cells_of_a_bounded_size(export: Export) -> None:
     """Each of which opens and closes all its folds."""
-    events = [
-        SubcallRequested(call=f"s{number}", cell=1, model="m", prompt="word " * 200) for number in range(1, 1001)
-    ]
+    events = [SubcallRequested(call=f"s{number}", cell=1, model="m", prompt="word " * 200) for number in range(1, 1001)]
     notebook = read(export("ipynb", *events))
     texts = [cell.source for cell in notebook.cells if "<details>" in cell.source]
     assert len(texts) > 5
