@@ -19,7 +19,7 @@ KEPT = sorted((Path(__file__).parents[2] / "recordings").glob("*/*/events.jsonl"
 
 def read(text: str) -> Any:
     """Return a notebook that nbformat's own validator takes as it is."""
-    notebook = nbformat.reads(text, as_version=nbformat.NO_CONVERT)
+    notebook: Any = nbformat.reads(text, as_version=nbformat.NO_CONVERT)  # type: ignore[no-untyped-call]
     nbformat.validate(notebook)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
     ids = [cell.id for cell in notebook.cells]
@@ -65,8 +65,13 @@ def test_kept_recordings_become_valid_notebooks(path: Path) -> None:
 
 def test_a_cell_has_its_outputs_count_and_times(export: Export) -> None:
     """As Jupyter would have written them."""
-    result = {"output_type": "execute_result", "data": {"text/plain": "7"}, "metadata": {}, "execution_count": 3}
-    error = {"output_type": "error", "ename": "E", "evalue": "no", "traceback": ["line 1", "E: no"]}
+    result: dict[str, Any] = {
+        "output_type": "execute_result",
+        "data": {"text/plain": "7"},
+        "metadata": {},
+        "execution_count": 3,
+    }
+    error: dict[str, Any] = {"output_type": "error", "ename": "E", "evalue": "no", "traceback": ["line 1", "E: no"]}
     notebook = read(
         export("ipynb", stream("a"), stream("b\n"), CellOutput(cell=1, output=result), CellOutput(cell=1, output=error))
     )
@@ -145,7 +150,7 @@ def test_a_session_below_is_within_its_call_or_alone(tmp_path: Path) -> None:
 def test_nobody_has_signed_it(export: Export, tmp_path: Path) -> None:
     """Jupyter takes it for untrusted, and no cell claims otherwise."""
     text = export("ipynb", stream("1"))
-    notary = NotebookNotary(data_dir=str(tmp_path), db_file=":memory:")
+    notary: Any = NotebookNotary(data_dir=str(tmp_path), db_file=":memory:")  # type: ignore[no-untyped-call]
     notebook = read(text)
     assert not notary.check_signature(notebook)
     assert '"trusted"' not in text
