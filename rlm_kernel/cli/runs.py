@@ -6,6 +6,7 @@ import click
 
 from rlm_kernel.cli.options import InOrder
 from rlm_kernel.cli.runs_list import list_runs
+from rlm_kernel.cli.runs_show import show
 
 
 class _Runs(InOrder):
@@ -28,3 +29,4 @@ def runs() -> None:
 
 
 runs.add_command(list_runs)
+runs.add_command(show)
