@@ -11,6 +11,7 @@ from rlm_kernel.errors import RecordingDamaged
 from rlm_kernel.events import AnswerGiven, QuestionAsked, QuestionFailed, RunFinished, SandboxStarted
 from rlm_kernel.recording import Recording
 from rlm_kernel.recording.calls import Sums, plausible
+from rlm_kernel.recording.folder import is_run_id
 from rlm_kernel.recording.index import Question
 from rlm_kernel.recording.liveness import is_written
 from rlm_kernel.types import JSON
@@ -26,7 +27,7 @@ def facts(recording: Recording, sums: Sums) -> Facts:
         raise RecordingDamaged(f"{recording.path}: its last record has numbers that can't be")
     seconds = finished.seconds if finished is not None else max(0.0, recording.last_at - recording.first_at)
     return {
-        "run": started.run,
+        "run": run_of(recording),
         "recording": str(recording.path),
         "status": finished.status if finished else "running" if is_written(recording.path) else "broken-off",
         "problem": f"{finished.error}: {finished.message or ''}" if finished and finished.error else None,
@@ -52,6 +53,12 @@ def facts(recording: Recording, sums: Sums) -> Facts:
             name: msgspec.to_builtins(used) for name, used in (finished.usage if finished else sums.by_model).items()
         },
     }
+
+
+def run_of(recording: Recording) -> str:
+    """Return the run's id: its folder's name, or what the recording says where that is none."""
+    name = recording.path.absolute().parent.name
+    return name if is_run_id(name) else recording.started.run
 
 
 def changed_settings(settings: dict[str, JSON]) -> dict[str, JSON]:

@@ -58,8 +58,8 @@ def show(*, run: str, as_json: bool, state_dir: str | None, **opened: Any) -> in
         elif wanted in (Opened(), Opened(full=True)):
             told = facts(recording, tree.sums)
             _echo(_head(told, full=wanted.full))
-            relatives = family(recording.started.run, recording.started.origin, summaries(folder))
-            _echo(_family(relatives, recording.started.run))
+            relatives = family(told["run"], recording.started.origin, summaries(folder))
+            _echo(_family(relatives, told["run"]))
             click.echo()
             _echo(tree_lines(tree))
         else:

@@ -9,7 +9,7 @@ import msgspec
 
 from rlm_kernel.errors import RecordingDamaged
 from rlm_kernel.recording.index import Asked, Call, CallKind, Node, Recording
-from rlm_kernel.types import Usage
+from rlm_kernel.types import Origin, Usage
 
 ByModel: TypeAlias = dict[str, Usage]
 CallState = Literal["ok", "failed", "open"]
@@ -42,7 +42,7 @@ class _Event(msgspec.Struct, frozen=True):
     tool: str = ""
     seconds: float | None = None
     usage: Usage | None = None
-    cached: msgspec.Raw | None = None
+    cached: Origin | None = None
     error: str | None = None
     message: str | None = None
 
@@ -85,7 +85,7 @@ class Calls:
             state="open" if ended is None else "failed" if failed else "ok",
             seconds=None if ended is None else ended.seconds,
             usage=usage,
-            cached=ended is not None and ended.cached is not None and bytes(ended.cached) != b"null",
+            cached=ended is not None and ended.cached is not None,
             problem=f"{ended.error}: {ended.message or ''}" if failed and ended is not None else "",
         )
 

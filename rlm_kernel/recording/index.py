@@ -15,7 +15,7 @@ import msgspec
 from rlm_kernel.errors import RecordingDamaged, RecordingError
 from rlm_kernel.events import AnyEvent, ContextStored, Event, Record, RunFinished, RunStarted
 from rlm_kernel.recording.log import line_digest
-from rlm_kernel.recording.reader import KNOWN_EVENTS, check_head, decode_line, read_line, reading
+from rlm_kernel.recording.reader import KNOWN_EVENTS, check_head, decode_line, open_recording, read_line, reading
 
 CallKind = Literal["llm", "rlm", "tool"]
 E = TypeVar("E", bound=Event)
@@ -142,7 +142,7 @@ class Recording:
         self._offsets = array("Q")
         self._requests: dict[tuple[str, str], Asked] = {}
         with reading(path):
-            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._file = open_recording(path)
         try:
             self._read(partial=partial)
         except BaseException:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +52,7 @@ def read_events(
     length in bytes. Raise `RecordingTooNew` for a later schema, `RecordingDamaged` for any other line that is no
     record or out of sequence, `RecordingError` if the file can't be read.
     """
-    with reading(path), path.open("rb") as file:
+    with reading(path), os.fdopen(open_recording(path), "rb") as file:
         number = 0
         while line := read_line(file, path, number + 1, line_limit):
             number += 1
@@ -72,6 +74,15 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RecordingError(f"can't read the recording {path}: {error.strerror}") from error
+
+
+def open_recording(path: Path, flags: int = 0) -> int:
+    """Open a file for reading. Raise `OSError`, or `RecordingError` for a pipe or a device, which is not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise RecordingError(f"{path} is no file, so it is no recording")
+    return descriptor
 
 
 def read_line(file: BinaryIO, path: Path, number: int, limit: int = LINE_LIMIT) -> bytes:

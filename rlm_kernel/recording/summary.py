@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -18,6 +16,7 @@ from rlm_kernel.recording.find import run_folders
 from rlm_kernel.recording.folder import EVENTS_FILE
 from rlm_kernel.recording.liveness import is_written
 from rlm_kernel.recording.log import LINE_LIMIT
+from rlm_kernel.recording.reader import open_recording
 from rlm_kernel.types import Usage
 
 RunState: TypeAlias = RunStatus | Literal["running", "broken-off", "damaged"]
@@ -111,34 +110,18 @@ def summaries(state_dir: Path) -> Iterator[RunSummary]:
 def summarise(folder: Path) -> RunSummary | None:
     """Return what the run in `folder` came to; None if there is no such folder, or it is a link."""
     run = folder.name
+    if folder.is_symlink() or not folder.is_dir():
+        return None
     try:
-        if not stat.S_ISDIR(folder.lstat().st_mode):
-            return None
-        with opened(folder / EVENTS_FILE) as (file, size):
-            return _summary(folder, file, size)
+        file = open_recording(folder / EVENTS_FILE, os.O_NOFOLLOW)
+        try:
+            return _summary(folder, file, os.fstat(file).st_size)
+        finally:
+            os.close(file)
     except (_Damaged, RecordingError) as error:
         return RunSummary(run=run, folder=folder, status="damaged", problem=str(error))
-    except FileNotFoundError:
-        return None
     except OSError as error:
         return RunSummary(run=run, folder=folder, status="damaged", problem=f"it can't be read: {error.strerror}")
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[int, int]]:
-    """Give a recording's descriptor and size for the block. Raise `RecordingError` for what is no file, such as a pipe
-    or a link, without waiting for it."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise RecordingError(f"can't read the recording {path}: {error.strerror}") from None
-    try:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise RecordingError(f"{path} is no file")
-        yield file, status.st_size
-    finally:
-        os.close(file)
 
 
 def _summary(folder: Path, file: int, size: int) -> RunSummary:

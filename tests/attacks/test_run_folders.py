@@ -1,4 +1,4 @@
-"""Run folders that somebody made to harm who lists them."""
+"""Run folders that somebody made to harm who works with them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from rlm_kernel.events import Notice
+from rlm_kernel.events import (
+    AnswerGiven,
+    AnyEvent,
+    CellFinished,
+    CellOutput,
+    CellStarted,
+    ContextStored,
+    ModelFailed,
+    ModelRequested,
+    Notice,
+    QuestionAsked,
+    SubcallFailed,
+    SubcallRequested,
+    TurnStarted,
+)
 from rlm_kernel.recording import EVENTS_FILE
 from rlm_kernel.recording.summary import summaries
+from rlm_kernel.types import Usage
 from tests.support.recorded import finished, of, run_id, started, write_run
 from tests.unit.cli.conftest import RunCommand, command
 
@@ -70,3 +85,61 @@ def test_times_that_no_calendar_has_are_shown_as_none(state: Path, command: RunC
     write_run(state, run_id(1), []).joinpath(EVENTS_FILE).write_bytes(line)
     assert json.loads(command("runs", "--json").out)["at"] == ""
     assert run_id(1) in command("runs").out
+
+
+def test_showing_a_run_waits_for_no_pipe(state: Path, command: RunCommand) -> None:
+    """By its id or by its path."""
+    folder = write_run(state, run_id(1), [])
+    (folder / EVENTS_FILE).unlink()
+    os.mkfifo(folder / EVENTS_FILE)
+    for named in (run_id(1), str(folder), str(folder / EVENTS_FILE)):
+        assert command("runs", "show", named).status == 17
+
+
+def test_nothing_of_a_run_that_is_shown_reaches_the_terminal_as_it_is(state: Path, command: RunCommand) -> None:
+    """Not from any text that a recording holds; in the tree each branch keeps its line."""
+    usage = Usage(calls=1, input_tokens=5, cost_usd=0.1)
+    write_run(
+        state,
+        run_id(1),
+        [
+            started(EVIL, EVIL, EVIL, of(EVIL)),
+            ContextStored(digest=EVIL, kind="str", size=1, source=EVIL, name=EVIL),
+            QuestionAsked(ask=1, question=EVIL),
+            TurnStarted(turn=1),
+            ModelRequested(call=EVIL, model=EVIL, history=0, messages=[]),
+            ModelFailed(call=EVIL, error=EVIL, message=EVIL, seconds=1, usage=usage),
+            CellStarted(cell=1, turn=1, code=EVIL),
+            CellOutput(cell=1, output={"output_type": "stream", "name": "stdout", "text": EVIL}),
+            SubcallRequested(call=f"s{EVIL}", cell=1, model=EVIL, prompt=EVIL, kind="rlm"),
+            (started(EVIL, EVIL), f"s{EVIL}"),
+            SubcallFailed(call=f"s{EVIL}", code=EVIL, error=EVIL, message=EVIL, seconds=1),
+            CellFinished(cell=1, status="error", seconds=1, ename=EVIL),
+            AnswerGiven(answer=EVIL, source="FINAL", reason=EVIL),
+            finished("failed", EVIL, EVIL),
+        ],
+    )
+    for options in ([], ["--full"], ["--cell", "1"], ["--turn", "1"]):
+        ended = command("runs", "show", "last", *options)
+        assert ended.status == 0, ended.err
+        assert not {"\x1b", "\x07", "\r", "\u202e", "\x9b"} & set(ended.out)
+
+
+def test_a_tree_without_end_is_cut(state: Path, command: RunCommand) -> None:
+    """Sessions in sessions in sessions, hundreds deep, as no run can have them."""
+    events: list[AnyEvent | tuple[AnyEvent, str]] = []
+    for depth in range(300):
+        node = "/".join(["s1"] * depth)
+        events += [
+            (event, node)
+            for event in (
+                started(run_id(1)),
+                QuestionAsked(ask=1, question="?"),
+                TurnStarted(turn=1),
+                CellStarted(cell=1, turn=1, code=""),
+                SubcallRequested(call="s1", cell=1, model="m", prompt="", kind="rlm"),
+            )
+        ]
+    write_run(state, run_id(1), events)
+    for options in ([], ["--full"], ["--json"], ["--node", "/".join(["s1"] * 150)]):
+        assert command("runs", "show", "last", *options).status == 0
