@@ -77,7 +77,7 @@ def test_the_family_is_shown(command: RunCommand, state: Path) -> None:
         assert sum(line.endswith(f"{run}  answered  (this one)") for line in lines) == 1
     shutil.rmtree(state / "runs" / run_id(0))
     assert f"{run_id(0)}  gone" in command("runs", "show", run_id(2)).out
-    assert "family" not in command("runs", "show", run_id(1)).out
+    assert "\nfamily" not in command("runs", "show", run_id(1)).out
 
 
 def test_what_stands_before_damage_is_shown(command: RunCommand, state: Path) -> None:
