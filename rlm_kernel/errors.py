@@ -88,6 +88,18 @@ class ReplayMismatch(RlmKernelError):
     """A replay asked for what the recording does not hold."""
 
 
+class RecordingAltered(RecordingError):
+    """The recording is not the one whose head it was held against, or its context is not what its name says."""
+
+
+class RecordingUnproven(RecordingError):
+    """The recording has no hash chain, so nothing shows whether it was changed."""
+
+
+class BundleInvalid(RecordingError):
+    """The file is not a bundle as `runs pack` writes it, or larger than allowed."""
+
+
 class NodeFailed(RlmKernelError):
     """A node of a job failed; its cause's status is given instead. `results` are those of the nodes before `node`."""
 

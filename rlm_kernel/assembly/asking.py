@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from rlm_kernel.assembly.asked import Asked
@@ -36,9 +35,11 @@ from rlm_kernel.types import Usage
 class OpenRun:
     """A run whose session is live, and takes questions one after another."""
 
-    def __init__(self, run: Run, driven: tuple[Controller, Cells], seat: Seat, budget: Budget, recording: Path) -> None:
+    def __init__(
+        self, run: Run, driven: tuple[Controller, Cells], seat: Seat, budget: Budget, log: RecordingLog
+    ) -> None:
         self.run = run
-        self.recording = recording
+        self.log = log
         self._controller, self._cells = driven
         self._seat = seat
         self.budget = budget
@@ -63,7 +64,7 @@ class OpenRun:
             value=outcome.answer if check is None else check.value(outcome.answer),
             status=outcome.status,
             run=self.run.id,
-            recording=self.recording,
+            recording=self.log.folder,
             usage={name: used for name, used in usage.items() if used != Usage()},
             seconds=time.monotonic() - started,
             turns=outcome.turns,
@@ -126,6 +127,6 @@ async def open_run(
                         opening = open_controller(place, run, children(place))
                         driven = await opened.enter_async_context(opening)
                     sweep_once(settings)
-                    yield OpenRun(run, driven, place.seat, budget, log.folder)
+                    yield OpenRun(run, driven, place.seat, budget, log)
         remember(settings, models.meter.usage)
         kept.end(stack.pop_all())

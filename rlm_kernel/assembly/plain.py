@@ -51,4 +51,5 @@ async def ask_plainly(prompt: str, settings: Settings, listeners: Listeners) -> 
                 usage=dict(models.meter.usage),
                 seconds=time.monotonic() - started,
                 turns=1,
+                head=log.head.digest,
             )

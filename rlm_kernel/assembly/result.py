@@ -19,7 +19,8 @@ class RunResult(Generic[T_co]):
     `answer` is the answer's text, `value` what that text stands for: the text itself, or an object of the
     `answer_type` that was asked for. `status` is "partial" where the answer is the best one so far, and `reason` says
     which limit was reached. `recording` is the run's folder, gone if it was not to be kept; `usage` (per model name),
-    `seconds` and `turns` are those of this question.
+    `seconds` and `turns` are those of this question. `head` is SHA-256 of the recording's last line, against which any
+    later change of the recording shows; None for a question of a session, whose run goes on.
     """
 
     answer: str
@@ -31,6 +32,7 @@ class RunResult(Generic[T_co]):
     seconds: float
     turns: int
     reason: str | None = None
+    head: str | None = None
 
     @property
     def cost_usd(self) -> float | None:

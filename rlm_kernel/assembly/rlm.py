@@ -175,4 +175,5 @@ class RLM:
         async with open_run(self._kept, listeners, context, asked.question, started) as run:
             if tell is not None:
                 tell(run)
-            return await run.ask(asked, started)
+            result = await run.ask(asked, started)
+        return replace(result, head=run.log.head.digest)

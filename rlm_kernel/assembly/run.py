@@ -107,6 +107,7 @@ class Run:
                 depth=self.depth,
                 settings=settings.as_json(),
                 tools=list(self.tools.announced()),
+                platform=platform.platform(),
             )
         )
         for event in context_events(self.context):

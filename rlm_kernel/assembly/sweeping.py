@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from rlm_kernel.config import Settings
+from rlm_kernel.recording import HEADS
 from rlm_kernel.sandbox.engine import connect
 from rlm_kernel.sandbox.sweep import Leftover, Sweeper
 from rlm_kernel.storage import cache_folder
@@ -23,7 +24,8 @@ def sweep(settings: Settings, *, dry_run: bool = False) -> list[Leftover]:
     """
     contexts = settings.contexts_dir
     with closing(connect(settings.docker_host)) as client:
-        writing = (contexts, contexts / "known", settings.state_dir / "demo", cache_folder())
+        state = settings.state_dir
+        writing = (contexts, contexts / "known", state / "demo", state / HEADS, settings.runs_dir, cache_folder())
         return Sweeper(client, settings.sessions_dir, writing, dry_run).sweep()
 
 

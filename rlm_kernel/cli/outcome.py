@@ -46,6 +46,7 @@ def as_json(result: RunResult[str]) -> dict[str, Any]:
         "reason": result.reason,
         "run": result.run,
         "recording": str(result.recording) if result.recording.exists() else None,
+        "head": result.head,
         "usage": {name: msgspec.to_builtins(usage) for name, usage in result.usage.items()},
         "cost_usd": result.cost_usd,
         "seconds": round(result.seconds, 3),

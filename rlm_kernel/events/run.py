@@ -36,6 +36,8 @@ class RunOrigin(msgspec.Struct, frozen=True, kw_only=True):
 class RunStarted(Event, frozen=True, kw_only=True):
     """The first event of every run. `settings` holds the resolved configuration, without secrets.
 
+    `platform` is the host's system, such as `Linux-6.1.0-x86_64-with-glibc2.36`.
+
     `origin` is there for a run that goes on from another one's recording: see `WentLive`.
     """
 
@@ -50,6 +52,7 @@ class RunStarted(Event, frozen=True, kw_only=True):
     settings: dict[str, JSON] = msgspec.field(default_factory=dict)
     tools: list[dict[str, JSON]] = msgspec.field(default_factory=list)
     origin: RunOrigin | None = None
+    platform: str = ""
 
 
 class ContextStored(Event, frozen=True, kw_only=True):

@@ -3,25 +3,31 @@
 from rlm_kernel.recording.find import find_run, run_folders
 from rlm_kernel.recording.folder import EVENTS_FILE, new_run_id, run_folder
 from rlm_kernel.recording.following import Following
+from rlm_kernel.recording.heads import HEADS, Head, kept_head
 from rlm_kernel.recording.index import Recording
 from rlm_kernel.recording.liveness import is_written
 from rlm_kernel.recording.log import LINE_LIMIT, AtNode, RecordingLog, Tee
 from rlm_kernel.recording.reader import read_events
 from rlm_kernel.recording.summary import RunSummary, summaries, summarise
 from rlm_kernel.recording.used import Used, used_by
+from rlm_kernel.recording.verify import Verified, verify
 
 __all__ = [
     "EVENTS_FILE",
+    "HEADS",
     "LINE_LIMIT",
     "AtNode",
     "Following",
+    "Head",
     "Recording",
     "RecordingLog",
     "RunSummary",
     "Tee",
     "Used",
+    "Verified",
     "find_run",
     "is_written",
+    "kept_head",
     "new_run_id",
     "read_events",
     "run_folder",
@@ -29,4 +35,5 @@ __all__ = [
     "summaries",
     "summarise",
     "used_by",
+    "verify",
 ]

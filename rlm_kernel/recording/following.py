@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
 from rlm_kernel.errors import RecordingError
 from rlm_kernel.events import AnyEvent, Record
-from rlm_kernel.recording.reader import decode_line, read_line, reading
+from rlm_kernel.recording.reader import decode_line, open_recording, read_line, reading
 
 BATCH_RECORDS, BATCH_BYTES = 100, 2**20
 """What a reader takes at once, up to the end of the record that goes over it."""
@@ -54,7 +55,7 @@ class Following:
             raise RecordingError(
                 f"the run has ended and its recording {self._path} is gone: keep it, or follow earlier"
             )
-        with reading(self._path), self._path.open("rb") as file:
+        with reading(self._path), os.fdopen(open_recording(self._path), "rb") as file:
             number = 0
             while True:
                 over, news = self._over, self._news  # before reading: what comes meanwhile is read next time

@@ -10,15 +10,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
-import msgspec
-
 from rlm_kernel.errors import RecordingDamaged, RecordingError
 from rlm_kernel.events import AnyEvent, ContextStored, Event, Record, RunFinished, RunStarted
-from rlm_kernel.recording.log import line_digest
-from rlm_kernel.recording.reader import KNOWN_EVENTS, check_head, decode_line, open_recording, read_line, reading
+from rlm_kernel.recording.chain import Chain, LeanEvent
+from rlm_kernel.recording.reader import KNOWN_EVENTS, decode_line, open_recording, read_line, reading
 
 CallKind = Literal["llm", "rlm", "tool"]
 E = TypeVar("E", bound=Event)
+
+MOST_NODES = 100_000
+"""Sessions that one recording may have; each takes some hundred bytes of memory."""
 
 
 @dataclass(slots=True)
@@ -92,29 +93,6 @@ class Node:
     calls: dict[str, Call] = field(default_factory=dict)
 
 
-class _Lean(msgspec.Struct, frozen=True):
-    """What is needed of an event to find its place; the rest is not even decoded."""
-
-    type: str = ""
-    call: str = ""
-    cell: int | None = None
-    turn: int = 0
-    ask: int = 0
-    kind: str | None = None
-
-
-class _Line(msgspec.Struct, frozen=True):
-    v: int
-    seq: int
-    at: float
-    event: _Lean
-    node: str = ""
-    prev: str = ""
-
-
-_LINE = msgspec.json.Decoder(_Line)
-
-
 class Recording:
     """A recording on disk, with an index of it in memory (some hundred bytes a record) and no record.
 
@@ -134,13 +112,11 @@ class Recording:
         """Bytes of a last line without its end."""
         self.unknown: dict[str, int] = {}
         """How many events of each type there are that this package does not know."""
-        self.version = 0
-        self.head = ""
-        """SHA-256 of the last line."""
         self.first_at = self.last_at = 0.0
         self.nodes: dict[str, Node] = {}
         self._offsets = array("Q")
         self._requests: dict[tuple[str, str], Asked] = {}
+        self._chain = Chain(path)
         with reading(path):
             self._file = open_recording(path)
         try:
@@ -165,6 +141,16 @@ class Recording:
 
     def __len__(self) -> int:
         return max(0, len(self._offsets) - 1)
+
+    @property
+    def version(self) -> int:
+        """The version of the schema that the last line has."""
+        return self._chain.version
+
+    @property
+    def head(self) -> str:
+        """SHA-256 of the last line."""
+        return self._chain.head
 
     @property
     def root(self) -> Node:
@@ -222,9 +208,9 @@ class Recording:
 
     def _read(self, *, partial: bool) -> None:
         with reading(self.path), os.fdopen(os.dup(self._file), "rb") as file:
-            offset = 0
+            offset, size = 0, os.fstat(self._file).st_size
             try:
-                while line := read_line(file, self.path, len(self._offsets) + 1):
+                while offset < size and (line := read_line(file, self.path, len(self._offsets) + 1)):
                     if not line.endswith(b"\n"):
                         self.torn = len(line)
                         break
@@ -240,29 +226,19 @@ class Recording:
             raise RecordingError(f"{self.path} holds no run: its first record is missing or not that of a run")
 
     def _take(self, line: bytes) -> None:
-        number = len(self._offsets) + 1
-        check_head(line, self.path, number)
-        try:
-            record = _LINE.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RecordingDamaged(f"{self.path}, line {number}: not a record: {error}") from error
-        if record.v > 1 and record.prev != self.head:
-            raise RecordingDamaged(
-                f"{self.path}, line {number}: it does not follow on the line before it, one of them was changed"
-            )
-        if record.v < self.version:
-            raise RecordingDamaged(f"{self.path}, line {number}: version {record.v} after version {self.version}")
-        self.head, self.version = line_digest(line), record.v
+        record = self._chain.take(line)
         self.first_at, self.last_at = self.first_at or record.at, record.at
         if record.event.type not in KNOWN_EVENTS:
             self.unknown[record.event.type] = self.unknown.get(record.event.type, 0) + 1
             return
         node = self.nodes.get(record.node)
         if node is None:
+            if len(self.nodes) == MOST_NODES:
+                raise RecordingDamaged(f"{self.path}, line {record.seq + 1}: more than {MOST_NODES} sessions")
             node = self.nodes[record.node] = Node(record.node)
-        self._place(node, record.event, number - 1)
+        self._place(node, record.event, record.seq)
 
-    def _place(self, node: Node, event: _Lean, seq: int) -> None:
+    def _place(self, node: Node, event: LeanEvent, seq: int) -> None:
         match event.type:
             case "RunStarted" if node.started is None:
                 node.started = seq
@@ -286,7 +262,7 @@ class Recording:
             case _:
                 self._place_in_cell(node, event, seq)
 
-    def _place_in_cell(self, node: Node, event: _Lean, seq: int) -> None:
+    def _place_in_cell(self, node: Node, event: LeanEvent, seq: int) -> None:
         cell = node.cells.get(event.cell or 0)
         match event.type:
             case "CellStarted" if turn := _turn(node):

@@ -18,6 +18,7 @@ import msgspec
 from rlm_kernel.errors import RecordingError, RlmKernelError
 from rlm_kernel.events import SCHEMA_VERSION, AnyEvent, Record, TreeSink
 from rlm_kernel.recording.folder import EVENTS_FILE, make_run_folder, sync_folder
+from rlm_kernel.recording.heads import Head, keep_head
 from rlm_kernel.recording.liveness import HELD
 from rlm_kernel.storage import storage_error, storing, unfinished_file
 from rlm_kernel.text import encodable
@@ -85,10 +86,16 @@ class RecordingLog:
         if not self._dirty.is_set():
             self._dirty.set()
 
-    def close(self) -> None:
-        """Sync what is not yet durable and close the file; safe to call twice.
+    @property
+    def head(self) -> Head:
+        """What stands for all that was written so far."""
+        with self._lock:
+            return Head(digest=self._head, records=self._seq)
 
-        Raise what kept lines from being synced, unless an `emit` has raised it.
+    def close(self) -> None:
+        """Sync what is not yet durable, close the file and keep its head outside of it; safe to call twice.
+
+        Raise what kept lines from being synced, unless an `emit` has raised it, and `StorageError` for the head.
         """
         with self._lock:
             if self._closed:
@@ -101,6 +108,8 @@ class RecordingLog:
         os.close(self._file)
         if not self._failure_told:
             self._raise_failure()
+        if self._keep and self._failure is None:
+            keep_head(self.folder.parents[1], self.folder.name, self.head)
 
     def let_go(self) -> None:
         """Close the log in a child process that was forked: the file, and the lock on it, are the parent's alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,10 +33,16 @@ class _Head(msgspec.Struct):
 
 _RECORD = msgspec.json.Decoder(Record)
 _HEAD = msgspec.json.Decoder(_Head)
-_NO_RECORD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+NO_RECORD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 KNOWN_EVENTS = frozenset(event.__name__ for event in get_args(AnyEvent))
 """The types of events that this package knows."""
+
+MOST_VALUES = 6_000_000
+"""Values that one line may hold, about: in memory a list takes twenty times the bytes that it has in the file. The
+longest message of a container has fewer."""
+_LATEST = 253_402_300_800.0
+_NODE = re.compile(r"(?:s\d{1,9}(?:/s\d{1,9}){0,99})?", re.ASCII)
 
 
 def read_events(
@@ -101,10 +108,37 @@ def decode_line(line: bytes, path: Path, number: int) -> Record | str:
     kind = check_head(line, path, number)
     if kind and kind not in KNOWN_EVENTS:
         return kind
+    where = f"{path}, line {number}"
+    if holds_too_many(line):
+        raise RecordingDamaged(f"{where}: more than {MOST_VALUES} values")
     try:
-        return _RECORD.decode(line)
-    except _NO_RECORD as error:
-        raise RecordingDamaged(f"{path}, line {number}: not a record: {error}") from error
+        record = _RECORD.decode(line)
+    except NO_RECORD as error:
+        raise RecordingDamaged(f"{where}: not a record: {error}") from error
+    check_place(record.node, record.at, where)
+    return record
+
+
+def check_place(node: str, at: float, where: str) -> None:
+    """Raise `RecordingDamaged` for a session whose name could not have been given, and for a time that no year has."""
+    if not _NODE.fullmatch(node):
+        raise RecordingDamaged(f"{where}: no session is called {node[:100]!r}")
+    if not 0 <= at < _LATEST:
+        raise RecordingDamaged(f"{where}: no time is {at}")
+
+
+def holds_too_many(line: bytes) -> bool:
+    """Tell whether a line of JSON holds so many values that it may not be decoded, without decoding it."""
+    if _marks(line) <= MOST_VALUES:
+        return False
+    outside = line.replace(b"\\\\", b"").replace(b'\\"', b"")  # now each quote begins or ends a text
+    if outside.count(b'"') > 2 * MOST_VALUES:
+        return True
+    return sum(map(_marks, outside.split(b'"')[::2])) > MOST_VALUES
+
+
+def _marks(line: bytes) -> int:
+    return sum(map(line.count, (b",", b":", b"[", b"{")))
 
 
 def check_head(line: bytes, path: Path, number: int) -> str:
@@ -112,7 +146,7 @@ def check_head(line: bytes, path: Path, number: int) -> str:
     where = f"{path}, line {number}"
     try:
         head = _HEAD.decode(line)
-    except _NO_RECORD as error:
+    except NO_RECORD as error:
         raise RecordingDamaged(f"{where}: not a record: {error}") from error
     if head.v > SCHEMA_VERSION:
         raise RecordingTooNew(
