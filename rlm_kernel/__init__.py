@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from rlm_kernel.config import Settings
     from rlm_kernel.errors import RlmKernelError
     from rlm_kernel.export.write import export_run
+    from rlm_kernel.recording import REDACTED
     from rlm_kernel.sandbox.given import Contexts, Json, JsonLines, Table
     from rlm_kernel.tools import ToolError
 
 __all__ = [
+    "REDACTED",
     "RLM",
     "Contexts",
     "Hooks",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "REDACTED": "rlm_kernel.recording",
     "Contexts": "rlm_kernel.sandbox.given",
     "Json": "rlm_kernel.sandbox.given",
     "JsonLines": "rlm_kernel.sandbox.given",

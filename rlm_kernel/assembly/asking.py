@@ -103,7 +103,9 @@ async def open_run(
         tools = toolbox(kept.tools, stored, settings)
         slots = await kept.slots(stack)
         run_id = new_run_id()
-        with RecordingLog(settings.state_dir, run_id, keep=settings.keep_recording) as log:
+        redaction = listeners.redaction(settings)
+        models.keep_out(redaction)
+        with RecordingLog(settings.state_dir, run_id, keep=settings.keep_recording, redaction=redaction) as log:
             hooking = Following()
             sink = listeners.behind(log, *([hooking] if listeners.hooks else []))
             run = Run(run_id, sink, models, stored, started, tools)

@@ -27,6 +27,7 @@ from rlm_kernel.models.recall import Recall, Recalling
 from rlm_kernel.models.retry import Retrying, RetryPolicy
 from rlm_kernel.models.store import AnswerStore
 from rlm_kernel.models.turns import Rates
+from rlm_kernel.recording import Redaction
 
 _gates: dict[str, Gate] = {}
 _flights: dict[Path, Flights] = {}
@@ -149,6 +150,11 @@ class Models:
         recall.run = run
         if recall.store is not None and recall.store.tell is None:
             recall.store.tell = tell
+
+    def keep_out(self, redaction: Redaction | None) -> None:
+        """Let no answer be stored that something would be taken out of."""
+        if redaction is not None:
+            self.chain.recall.is_private = redaction.strikes
 
     def session(self, lane: Hashable, budget: Budget | None = None, *, sub_leads: bool = False) -> Models:
         """Return the same clients with the wrappers of a session below, under `budget` if it has its own.

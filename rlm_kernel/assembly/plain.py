@@ -26,7 +26,9 @@ async def ask_plainly(prompt: str, settings: Settings, listeners: Listeners) -> 
     started = time.monotonic()
     async with Models.open(settings) as models:
         run_id = new_run_id()
-        with RecordingLog(settings.state_dir, run_id, keep=settings.keep_recording) as log:
+        redaction = listeners.redaction(settings)
+        models.keep_out(redaction)
+        with RecordingLog(settings.state_dir, run_id, keep=settings.keep_recording, redaction=redaction) as log:
             run = Run(run_id, listeners.behind(log), models, StoredContexts(()), started, Toolbox())
             with run.recorded(prompt, settings), run.asking():
                 budget = open_budget(settings, models.prices, run, plain=True)

@@ -21,7 +21,7 @@ from rlm_kernel.assembly.thread import LoopThread
 from rlm_kernel.config import Settings, resolve
 from rlm_kernel.events import TreeSink
 from rlm_kernel.models.model import OnText
-from rlm_kernel.recording import Following
+from rlm_kernel.recording import Following, Redact
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class RLM:
     sandboxes started ahead, and leaves nothing behind at its end: what still runs then is cancelled.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the models are given by name
         self,
         model: str | None = None,
         sub_model: str | None = None,
@@ -47,9 +47,11 @@ class RLM:
         tools: Iterable[Callable[..., Any]] = (),
         on_text: OnText | None = None,
         hooks: Hooks | None = None,
+        redact: Redact | Iterable[Redact] = (),
     ) -> None:
         """`model` and `sub_model` go before those in `settings`; a sub-model not given is the root model. `tools` are
-        typed functions that cells may call, and that run here, outside of the sandbox (docs/tools.md).
+        typed functions that cells may call, and that run here, outside of the sandbox (docs/tools.md). `redact` are
+        functions that each text passes before it is written to the recording; what they return is written.
 
         Without `settings` the `RLM_KERNEL_` variables and the defaults count, as on the command line. Raise
         `ConfigError`, or `StorageError` if the state folder can't be used.
@@ -60,7 +62,8 @@ class RLM:
         elif sub_model is not None:
             given = replace(given, sub_model=sub_model)
         self.settings = given
-        self._listeners = Listeners(on_event=on_event, on_text=on_text, hooks=hooks)
+        redacting = (redact,) if callable(redact) else tuple(redact)
+        self._listeners = Listeners(on_event=on_event, on_text=on_text, hooks=hooks, redact=redacting)
         self._kept = Kept(given, tools)
         self._thread: LoopThread | None = None
 

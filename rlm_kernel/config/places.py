@@ -9,7 +9,7 @@ from typing import Annotated
 import platformdirs
 
 from rlm_kernel.config.setting import Setting
-from rlm_kernel.config.values import parse_flag, parse_path
+from rlm_kernel.config.values import parse_flag, parse_path, parse_redaction
 
 
 def _default_state_dir() -> Path:
@@ -26,6 +26,15 @@ class PlaceSettings:
     keep_recording: Annotated[
         bool, Setting("Keep a run's recording after its end; one that crashed leaves its own.", "", parse_flag)
     ] = True
+    redact: Annotated[
+        str | None,
+        Setting(
+            "What is kept out of recordings: keys (API keys and tokens), /REGEX/, or both with a comma between.",
+            "WHAT",
+            parse_redaction,
+            optional=True,
+        ),
+    ] = None
 
     @property
     def contexts_dir(self) -> Path:

@@ -81,6 +81,14 @@ def parse_flag(text: str) -> bool:
     return word in _YES
 
 
+def parse_redaction(text: str) -> str:
+    """Return `text` if `hooks_of` knows what it names."""
+    from rlm_kernel.recording import hooks_of  # noqa: PLC0415 - it takes long to load, and few need it
+
+    hooks_of(text)
+    return text
+
+
 def parse_path(text: str) -> Path:
     """Return the path that `text` is, in full."""
     return Path(text).expanduser().absolute()

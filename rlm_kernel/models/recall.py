@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from rlm_kernel.models.flights import Flights
@@ -16,12 +16,14 @@ class Recall:
     """What the models of a session know: the answers on disk, those under way, and the session's own name.
 
     `store` None: none are looked up; `writes`: new ones are kept; `flights` None: each call is made for itself.
+    What `is_private` is not stored.
     """
 
     store: AnswerStore | None = None
     writes: bool = False
     flights: Flights | None = None
     run: str = ""
+    is_private: Callable[[Completion], bool] = lambda _: False
 
     @property
     def is_on(self) -> bool:
@@ -59,6 +61,7 @@ class Recalling(Wrapper):
     async def _ask(self, key: str, request: ModelRequest) -> Completion:
         completion = await self._model.complete(request)
         recall = self._recall
-        if recall.store is not None and recall.writes and completion.finish_reason == "stop":
+        may_store = recall.store is not None and recall.writes and completion.finish_reason == "stop"
+        if recall.store is not None and may_store and not recall.is_private(completion):
             await recall.store.put(key, recall.run, completion)
         return completion

@@ -8,6 +8,8 @@ from rlm_kernel.recording.index import Recording
 from rlm_kernel.recording.liveness import is_written
 from rlm_kernel.recording.log import LINE_LIMIT, AtNode, RecordingLog, Tee
 from rlm_kernel.recording.reader import read_events
+from rlm_kernel.recording.redaction import REDACTED, Redact, Redaction, fits
+from rlm_kernel.recording.shapes import hooks_of
 from rlm_kernel.recording.summary import RunSummary, summaries, summarise
 from rlm_kernel.recording.used import Used, used_by
 from rlm_kernel.recording.verify import Verified, verify
@@ -16,16 +18,21 @@ __all__ = [
     "EVENTS_FILE",
     "HEADS",
     "LINE_LIMIT",
+    "REDACTED",
     "AtNode",
     "Following",
     "Head",
     "Recording",
     "RecordingLog",
+    "Redact",
+    "Redaction",
     "RunSummary",
     "Tee",
     "Used",
     "Verified",
     "find_run",
+    "fits",
+    "hooks_of",
     "is_written",
     "kept_head",
     "new_run_id",

@@ -20,6 +20,7 @@ from rlm_kernel.events import SCHEMA_VERSION, AnyEvent, Record, TreeSink
 from rlm_kernel.recording.folder import EVENTS_FILE, make_run_folder, sync_folder
 from rlm_kernel.recording.heads import Head, keep_head
 from rlm_kernel.recording.liveness import HELD
+from rlm_kernel.recording.redaction import Redaction
 from rlm_kernel.storage import storage_error, storing, unfinished_file
 from rlm_kernel.text import encodable
 from rlm_kernel.types import JSON
@@ -41,15 +42,17 @@ class RecordingLog:
     `emit` may be called from any thread. When it returns, the whole line is with the operating system, so a killed
     process loses nothing; a thread of its own makes lines durable against a power cut, at most every 100 ms. While the
     log is open its file is locked, which `is_written` sees. After a
-    write that failed the log takes nothing more: its last line may be torn. Events carry no secrets, since nothing
-    that builds them is given one; the log itself filters nothing.
+    write that failed the log takes nothing more: its last line may be torn. Events carry no secrets of the host's,
+    since nothing that builds them is given one; what else is to be kept out `redaction` takes out of each event, in
+    the thread of who emits it, before the line is made.
     """
 
-    def __init__(self, state_dir: Path, run: str, *, keep: bool = True) -> None:
+    def __init__(self, state_dir: Path, run: str, *, keep: bool = True, redaction: Redaction | None = None) -> None:
         """Make the folder and the file; as a context manager it removes them at its end, unless they are to be kept.
 
         Raise `StorageFull`, `StorageError`, or `RecordingError` if they exist."""
         self._keep = keep
+        self._redaction = redaction
         self.folder = make_run_folder(state_dir, run)
         self.path = self.folder / EVENTS_FILE
         with storing(self.path):
@@ -72,12 +75,21 @@ class RecordingLog:
 
         Raise `RecordingError` if it can't be a line, `StorageFull` or `StorageError` if this or an earlier one failed.
         """
+        event, redacted = (event, []) if self._redaction is None else self._marked(event, self._redaction)
         with self._lock:
             if self._closed:
                 raise RecordingError(f"{self.path} is closed")
             self._raise_failure()
             line = self._line(
-                Record(v=SCHEMA_VERSION, seq=self._seq, at=time.time(), event=event, node=node, prev=self._head)
+                Record(
+                    v=SCHEMA_VERSION,
+                    seq=self._seq,
+                    at=time.time(),
+                    event=event,
+                    node=node,
+                    prev=self._head,
+                    redacted=redacted,
+                )
             )
             self._write(line + b"\n")
             self._raise_failure()
@@ -131,6 +143,15 @@ class RecordingLog:
         finally:
             if not self._keep:
                 shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _marked(self, event: AnyEvent, redaction: Redaction) -> tuple[AnyEvent, list[str]]:
+        """Return what may be written of `event`; once a hook has failed nothing follows, as the event is missing."""
+        try:
+            return redaction.applied(event)
+        except RecordingError as error:
+            with self._lock:
+                self._failure = self._failure or error
+            raise
 
     def _line(self, record: Record) -> bytes:
         try:

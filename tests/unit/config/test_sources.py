@@ -15,6 +15,7 @@ from rlm_kernel.cli.configuration import as_toml
 from rlm_kernel.cli.options import default_text
 from rlm_kernel.config import SETTINGS, Setting, Settings, resolve, trace
 from rlm_kernel.config.layers import Given
+from rlm_kernel.config.values import parse_redaction
 from rlm_kernel.errors import ConfigError
 
 DEFAULTS = Settings()
@@ -28,6 +29,8 @@ def other(setting: Setting, number: int) -> str:
         return setting.choices[number % len(setting.choices)]
     if setting.metavar in ("MODEL", "NAME", "URL", "FOLDER") or isinstance(default, str | Path):
         return f"/text-{number}"
+    if setting.parse is parse_redaction:
+        return f"/text-{number}/"
     least = setting.least or 0
     if setting.most is not None and setting.most <= 1:
         return str(least + (setting.most - least) * (number + 1) / 10)

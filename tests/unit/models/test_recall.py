@@ -15,6 +15,7 @@ from rlm_kernel.models.flights import Flights
 from rlm_kernel.models.model import Completion, ModelRequest
 from rlm_kernel.models.recall import Recall, Recalling
 from rlm_kernel.models.store import AnswerStore
+from rlm_kernel.recording import REDACTED, Redaction
 from rlm_kernel.types import Message, Usage
 from tests.unit.models.fakes import ASK, USED, ListedModel
 
@@ -225,6 +226,14 @@ async def test_only_whole_replies_are_kept(tmp_path: Path, reason: str) -> None:
     listed.complete = complete  # type: ignore[method-assign]
     model = _recalling(listed, store=AnswerStore(tmp_path, 2**20), writes=True)
     assert [(await model.complete(ASK)).text for _ in range(2)] == ["one", "two"]
+
+
+async def test_what_is_private_is_not_kept(tmp_path: Path) -> None:
+    """An answer that recordings would not hold whole is not stored either; others are."""
+    store = AnswerStore(tmp_path, 2**20)
+    private = Redaction([lambda text: text.replace("secret", REDACTED)]).strikes
+    model = _recalling(ListedModel("a secret", "none", "more"), store=store, writes=True, is_private=private)
+    assert [(await model.complete(ASK)).text for _ in range(3)] == ["a secret", "none", "none"]
 
 
 async def test_failures_are_not_kept(tmp_path: Path) -> None:
