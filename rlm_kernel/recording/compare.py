@@ -5,7 +5,6 @@ Both are hostile: what is done here takes time in proportion to their size, and 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -15,6 +14,7 @@ import msgspec
 from rlm_kernel.recording.difference import Difference, readable, trimmed
 from rlm_kernel.recording.normalise import MOST_CHARACTERS, NOWHERE, Surroundings, normalise, struck
 from rlm_kernel.recording.ran import Ran, joined
+from rlm_kernel.recording.redaction import REDACTED
 from rlm_kernel.types import JSON
 
 Verdict = Literal["identical", "normalised", "varies", "different"]
@@ -24,7 +24,6 @@ _MOST_DIFFERENCES = 4
 _STREAMS = ("stdout", "stderr")
 _MOVED = frozenset(["line order", "late output", "cut output"])
 _CUT_HERE = "\n[… output is cut from here on …]"
-REDACTED = re.compile(r"\[redacted(?::[^\]\n]{0,200})?\]")
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,7 +175,7 @@ def _same(one: str, other: str, around: Circumstances) -> tuple[list[str] | None
 
 def _fits_around(redacted: str, whole: str) -> bool:
     """Tell whether `whole` has, in order, what stands around the marks in `redacted`."""
-    first, *others = REDACTED.split(redacted)
+    first, *others = redacted.split(REDACTED)
     if not others or not whole.startswith(first):
         return False
     *inner, last = others

@@ -50,14 +50,21 @@ class Normal:
 MOST_CHARACTERS = 2_000_000
 """A longer text is left as it is; what the guest lets a cell show is shorter."""
 
+_MOST_PASSES = 5
+"""What a rule takes out may make room for another one's."""
+
 
 def normalise(text: str, around: Surroundings) -> Normal:
     """Apply every rule to `text`, unless it is too long."""
     normal = Normal(text)
-    for rule in RULES if len(text) <= MOST_CHARACTERS else ():
-        normal.text, taken = rule.apply(normal.text, around)
-        if taken:
-            normal.taken[rule.name] = taken
+    for _ in range(_MOST_PASSES if len(text) <= MOST_CHARACTERS else 0):
+        before = normal.text
+        for rule in RULES:
+            normal.text, taken = rule.apply(normal.text, around)
+            if taken:
+                normal.taken.setdefault(rule.name, []).extend(taken)
+        if normal.text == before:
+            break
     return normal
 
 

@@ -187,3 +187,8 @@ def test_placeholders_name_their_rule() -> None:
     for name, pairs in PAIRS.items():
         for then, _ in pairs:
             assert set(re.findall(r"⟦(.*?)⟧", normalise(then, THEN).text)) <= {name}
+
+
+def test_what_a_rule_makes_room_for() -> None:
+    """Two things that stand side by side are both taken out."""
+    assert normalise("12:00:07.5PID: 7", THEN).text == "⟦times⟧PID: ⟦process ids⟧"
