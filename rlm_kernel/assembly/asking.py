@@ -10,20 +10,19 @@ from dataclasses import replace
 from typing import Any
 
 from rlm_kernel.assembly.asked import Asked
-from rlm_kernel.assembly.budgets import open_budget, remember
+from rlm_kernel.assembly.budgets import remember
 from rlm_kernel.assembly.cells import Cells
 from rlm_kernel.assembly.contexts import Context, store_context, summary
 from rlm_kernel.assembly.hooks import called, heard
 from rlm_kernel.assembly.kept import Kept
-from rlm_kernel.assembly.models import Models
 from rlm_kernel.assembly.place import Place, open_controller
 from rlm_kernel.assembly.prompting import root_profile
 from rlm_kernel.assembly.recursion import children
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.assembly.sinks import Listeners
+from rlm_kernel.assembly.start import Start
 from rlm_kernel.assembly.sweeping import sweep_once
-from rlm_kernel.assembly.tools import toolbox
 from rlm_kernel.budget import Budget
 from rlm_kernel.controller import Controller
 from rlm_kernel.errors import SessionError
@@ -87,20 +86,25 @@ class OpenRun:
 
 @asynccontextmanager
 async def open_run(
-    kept: Kept, listeners: Listeners, context: Context, question: str = "", started: float | None = None
+    kept: Kept,
+    listeners: Listeners,
+    context: Context,
+    question: str = "",
+    started: float | None = None,
+    start: Start | None = None,
 ) -> AsyncIterator[OpenRun]:
     """Open models, context, recording and session for questions about `context`; `question` is the only one, if given.
 
     When the block ends well the sandbox ends in the background, which `Kept.aclose` waits for. Raise an
     `RlmKernelError`: `ConfigError` and `ContextError` before anything was started or recorded.
     """
-    started = time.monotonic() if started is None else started
+    started, start = time.monotonic() if started is None else started, start or Start()
     settings = kept.settings
     async with AsyncExitStack() as stack:
         await asyncio.to_thread(root_profile, settings, settings.model)  # a broken one is told before anything starts
-        models = await stack.enter_async_context(Models.open(settings, kept.clients))
+        models = await stack.enter_async_context(start.models(kept))
         stored = await store_context(kept.store, context, settings.memory)
-        tools = toolbox(kept.tools, stored, settings)
+        tools = start.tools(kept, stored)
         slots = await kept.slots(stack)
         run_id = new_run_id()
         redaction = listeners.redaction(settings)
@@ -108,7 +112,7 @@ async def open_run(
         with RecordingLog(settings.state_dir, run_id, keep=settings.keep_recording, redaction=redaction) as log:
             hooking = Following()
             sink = listeners.behind(log, *([hooking] if listeners.hooks else []))
-            run = Run(run_id, sink, models, stored, started, tools)
+            run = Run(run_id, sink, models, stored, started, tools, origin=start.origin)
             place = Place(
                 root=run_id,
                 settings=settings,
@@ -120,9 +124,10 @@ async def open_run(
                 tools=tools,
                 on_text=heard(listeners.hooks, listeners.on_text),
                 stop_first=not question,
+                played=start.played,
             )
             with run.recorded(question, settings):
-                budget = open_budget(settings, models.prices, run)
+                budget = start.budget(kept, models.prices, run)
                 place = replace(place, models=models.under(budget))
                 async with called(listeners.hooks, hooking, run), AsyncExitStack() as opened:
                     async with place.seat.taken(), budget.working():
@@ -130,5 +135,7 @@ async def open_run(
                         driven = await opened.enter_async_context(opening)
                     sweep_once(settings)
                     yield OpenRun(run, driven, place.seat, budget, log)
-        remember(settings, models.meter.usage)
+            start.recorded(log.path)
+        if start.origin is None:  # what is from a recording says nothing of what such runs use
+            remember(settings, models.meter.usage)
         kept.end(stack.pop_all())

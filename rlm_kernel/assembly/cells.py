@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from rlm_kernel.assembly.played import PlayedSession
 from rlm_kernel.kernel.result import CellResult
 from rlm_kernel.session import Seat, Session
 
@@ -15,18 +16,25 @@ class Cells:
     """Runs a session's cells, and knows whether it still can; `lost` is why it can't.
 
     With `stop_first` a cancel stops the running cell as its time limit would, and waits for its end, so that the
-    session, its variables too, can be used on. Otherwise a cancel costs the session.
+    session, its variables too, can be used on. Otherwise a cancel costs the session. `played` is what leads
+    it where its cells run again.
     """
 
-    def __init__(self, session: Session, seat: Seat, *, stop_first: bool) -> None:
+    def __init__(self, session: Session, seat: Seat, *, stop_first: bool, played: PlayedSession | None = None) -> None:
         self.session = session
         self.lost: BaseException | None = None
         self._seat = seat
         self._stop_first = stop_first
+        self._played = played
 
     async def run_cell(self, code: str, *, turn: int) -> CellResult:
         """Run one cell, as `Session.run_cell` does; return once the session has its seat and nothing below goes on."""
-        return await (self._stopped_first(code, turn) if self._stop_first else self._run(code, turn))
+        if self._played is not None:
+            self._played.before_cell(self.session.cells + 1)
+        result = await (self._stopped_first(code, turn) if self._stop_first else self._run(code, turn))
+        if self._played is not None:
+            self._played.after_cell(self.session.cells, result)
+        return result
 
     async def _run(self, code: str, turn: int) -> CellResult:
         try:

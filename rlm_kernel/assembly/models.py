@@ -16,13 +16,13 @@ from rlm_kernel.assembly.budgets import check_prices
 from rlm_kernel.assembly.clients import PROVIDERS, OpenedModel, open_model
 from rlm_kernel.budget import Budget, Prices
 from rlm_kernel.config import Settings, for_provider, nearest, providers_in
-from rlm_kernel.errors import ConfigError
+from rlm_kernel.errors import ConfigError, ReplayMismatch
 from rlm_kernel.models.budgeted import Budgeted, Counted
 from rlm_kernel.models.flights import Flights
 from rlm_kernel.models.gate import Gate
 from rlm_kernel.models.limited import Gated, Limited
-from rlm_kernel.models.metering import Meter, Metered, prices_of
-from rlm_kernel.models.model import Model
+from rlm_kernel.models.metering import Meter, Metered, free, prices_of
+from rlm_kernel.models.model import Completion, Model, ModelRequest
 from rlm_kernel.models.recall import Recall, Recalling
 from rlm_kernel.models.retry import Retrying, RetryPolicy
 from rlm_kernel.models.store import AnswerStore
@@ -40,6 +40,20 @@ def gate_of(opened: OpenedModel) -> Gate:
         return Gate(opened.model.name)
     with _lock:
         return _gates.setdefault(opened.account.digest, Gate(opened.account.address))
+
+
+class NoModel:
+    """Stands for a model that is known by its recorded replies alone."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def complete(self, request: ModelRequest) -> Completion:
+        """Raise `ReplayMismatch`."""
+        raise ReplayMismatch(f"{self.name} is not asked anything in a replay")
+
+    async def aclose(self) -> None:
+        """Close nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +199,15 @@ class Models:
             models = _models(_chain(settings), (root, sub))
             check_prices(settings, models.prices)
             yield models
+
+    @classmethod
+    @asynccontextmanager
+    async def recorded(cls, settings: Settings, root: str, sub: str) -> AsyncIterator[Models]:
+        """Give models of these names with nothing behind them, for a block: who asks one has a `ReplayMismatch`."""
+        clients = [
+            Client(opened=OpenedModel(NoModel(name), free), gate=Gate("the recording")) for name in (root, sub or root)
+        ]
+        yield _models(_chain(settings), (clients[0], clients[1]))
 
 
 def _chain(settings: Settings) -> Chain:

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from rlm_kernel.assembly.cells import Cells
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.assembly.parts import controller_limits, session_spec
+from rlm_kernel.assembly.played import PlayedSession
 from rlm_kernel.assembly.prompting import listener, root_profile, subcall_characters
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.bridge import Models as Offered
@@ -29,7 +31,7 @@ class Place:
 
     `settings`, `store`, `slots`, `sink` and `tools` are the whole run's; `seat`, whose depth is the session's, and
     `models` are the session's own, and `on_text` is what takes its root model's replies as they come.
-    `stop_first` is as for `Cells`.
+    `stop_first` is as for `Cells`. `played` leads a session that goes on from a recorded one.
     """
 
     root: str
@@ -43,6 +45,7 @@ class Place:
     node: str = ""
     on_text: OnText | None = None
     stop_first: bool = False
+    played: PlayedSession | None = None
 
     @property
     def run(self) -> str:
@@ -64,7 +67,8 @@ class Place:
         share = self.settings.child_share / max(1, self.seat.sessions_below)
         budget = self.models.budget.child(share, sink=AtNode(self.sink, node))
         models = self.models.session(node, budget, sub_leads=sub_leads)
-        return replace(self, node=node, seat=seat, models=models, on_text=None, stop_first=False)
+        played = None if self.played is None else self.played.below(call)
+        return replace(self, node=node, seat=seat, models=models, on_text=None, stop_first=False, played=played)
 
 
 @asynccontextmanager
@@ -73,9 +77,14 @@ async def open_controller(place: Place, run: Run, children: Offered) -> AsyncIte
 
     Raise what `open_session` raises.
     """
+    played = place.played
+    if played is not None:
+        played.begin(run, place.models.budget)
     spec = session_spec(place.settings, run.context, place.models, place.tools, children)
+    if played is not None:
+        spec = replace(spec, played=played, sandbox=replace(spec.sandbox, seed=played.tape.seed))
     async with open_session(place.slots, spec, run) as session:
-        cells = Cells(session, place.seat, stop_first=place.stop_first)
+        cells = Cells(session, place.seat, stop_first=place.stop_first, played=played)
         root, sub = place.models.root, place.models.sub
         limits = controller_limits(
             place.settings,
@@ -84,4 +93,11 @@ async def open_controller(place: Place, run: Run, children: Offered) -> AsyncIte
             subcall_characters=await asyncio.to_thread(subcall_characters, place.settings, sub.name),
         )
         profile = await asyncio.to_thread(root_profile, place.settings, root.name)
-        yield Controller(root, cells, run, limits, profile, listener(place.settings, place.on_text)), cells
+        if played is None:
+            yield Controller(root, cells, run, limits, profile, listener(place.settings, place.on_text)), cells
+            return
+        led = Controller(
+            played.root(root), cells, run, limits, played.profile(profile), listener(place.settings, place.on_text)
+        )
+        played.on_live = partial(led.read_up_to, profile.window)
+        yield led, cells

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from rlm_kernel.assembly.announced import AnnouncedTools
 from rlm_kernel.assembly.asked import Asked
+from rlm_kernel.assembly.asking import open_run
 from rlm_kernel.assembly.contexts import Context
 from rlm_kernel.assembly.kept import Kept
+from rlm_kernel.assembly.models import Models
+from rlm_kernel.assembly.played import Missing, PlayedSession, Playing
 from rlm_kernel.assembly.result import RunResult
+from rlm_kernel.assembly.run import Run
 from rlm_kernel.assembly.sinks import Listeners
-from rlm_kernel.errors import RlmKernelError
+from rlm_kernel.assembly.start import Start
+from rlm_kernel.budget import Budget, Prices
+from rlm_kernel.errors import ConfigError, RecordingDamaged, RecordingError, RlmKernelError
+from rlm_kernel.events import RunOrigin
 from rlm_kernel.recording import Recording
+from rlm_kernel.recording.tape import NodeTape, Tape
+from rlm_kernel.sandbox.stored import Stored
+from rlm_kernel.tools import Toolbox
+
+__all__ = ["Missing", "Plan", "Rerun", "rerun"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,22 +37,13 @@ class Plan:
     "replay": all of it runs again, and behind it is nothing: no key, no network, no limit. "resume": all of it, then
     live models, and what it had used counts. "fork": it up to turn `until_turn` (None: all), then live models and a
     budget of its own. `question` is asked once the recorded ones are over, or in place of the rest of the one that
-    `until_turn` cuts.
+    `until_turn` cuts. `charge` is called with the run's budget at the first live call, to charge it with what was used.
     """
 
     how: Literal["replay", "resume", "fork"]
     until_turn: int | None = None
     question: Asked | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Missing:
-    """A call of a cell that ran again and that the recording does not hold; `call` is its name in the new run."""
-
-    node: str
-    cell: int
-    call: str
-    kind: str
+    charge: Callable[[Budget], None] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,7 +52,8 @@ class Rerun:
 
     `result` is that of the last question, `error` why a replay has none: the recorded failure once more, or
     `RecordingEnded` where the recorded run was killed or cancelled. `missing` are the calls that were not on the tape,
-    `late` notices of answers whose recorded order could not be kept.
+    `late` tells of answers whose recorded order could not be kept. `nodes` says which recorded session each of the new
+    run's is, by their paths: calls that run in parallel may get other names.
     """
 
     run: str = ""
@@ -56,6 +62,7 @@ class Rerun:
     error: RlmKernelError | None = None
     missing: list[Missing] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
+    nodes: dict[str, str] = field(default_factory=dict)
 
 
 async def rerun(
@@ -75,4 +82,81 @@ async def rerun(
 
     Raise what `open_run` and, once live, `OpenRun.ask` raise; `RecordingError` where there is nothing to run again.
     """
-    raise NotImplementedError
+    tape = Tape(recording, plan.until_turn)
+    root = tape.node("")
+    questions = [] if root is None else list(_questions(root, recording.started.question, plan))
+    if root is None or not questions:
+        raise RecordingError(f"{recording.path} holds no question to ask again")
+    playing = Playing(
+        tape=tape,
+        is_live=plan.how != "replay",
+        breaks_off=plan.question is not None,
+        cell_timeout=kept.settings.cell_timeout,
+        charge=plan.charge,
+    )
+    start = _Recorded(recording, plan, PlayedSession(playing, root), read)
+    came = Rerun(missing=playing.missing, late=playing.late, nodes=playing.nodes)
+    only = questions[0].question if len(questions) == 1 and recording.started.question else ""
+    async with open_run(kept, listeners, context, only, start=start) as run:
+        came.run, came.recording = run.run.id, run.log.folder
+        playing.budget = run.budget
+        for number, asked in enumerate(questions):
+            start.session.ask(number)
+            came.result = came.error = None
+            try:
+                came.result = await run.ask(asked)
+            except RlmKernelError as error:
+                if playing.is_live and number == len(questions) - 1:
+                    raise
+                came.error = error
+    return came
+
+
+def _questions(root: NodeTape, first: str, plan: Plan) -> Iterator[Asked]:
+    """Yield the questions of a recorded session, the one that it was started for if it came to none, and a new one."""
+    for number in range(len(root.questions)):
+        asked = root.asks(number)
+        if asked.schema is not None and not isinstance(asked.schema, Mapping):
+            raise RecordingDamaged("the schema of a recorded question is none")
+        try:
+            yield Asked.of(asked.question, asked.schema)
+        except ConfigError as error:
+            raise RecordingDamaged(f"question {number + 1} of the recording can't be asked: {error}") from error
+    if plan.question is not None:
+        yield plan.question
+    elif not root.questions and first.strip() and plan.how != "replay":
+        yield Asked.of(first)
+
+
+class _Recorded(Start):
+    """The beginning of a run that goes on from a recording; a replay has no models, no tools and no limits."""
+
+    def __init__(
+        self, recording: Recording, plan: Plan, session: PlayedSession, read: Callable[[Path], None] | None
+    ) -> None:
+        self.played = self.session = session
+        self.origin = RunOrigin(
+            how=plan.how,
+            run=recording.started.run,
+            records=len(recording),
+            head=recording.head,
+            turn=plan.until_turn,
+        )
+        self._started = recording.started
+        self._replays = plan.how == "replay"
+        self._read = read
+
+    def models(self, kept: Kept) -> AbstractAsyncContextManager[Models]:
+        if not self._replays:
+            return super().models(kept)
+        return Models.recorded(kept.settings, self._started.model, self._started.sub_model)
+
+    def tools(self, kept: Kept, stored: Stored) -> Toolbox:
+        return AnnouncedTools(self._started.tools) if self._replays else super().tools(kept, stored)
+
+    def budget(self, kept: Kept, prices: Mapping[str, Prices | None], run: Run) -> Budget:
+        return Budget(sink=run) if self._replays else super().budget(kept, prices, run)
+
+    def recorded(self, path: Path) -> None:
+        if self._read is not None:
+            self._read(path)

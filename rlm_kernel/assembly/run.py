@@ -19,6 +19,7 @@ from rlm_kernel.events import (
     QuestionAsked,
     QuestionFailed,
     RunFinished,
+    RunOrigin,
     RunStarted,
     RunStatus,
     TurnStarted,
@@ -49,6 +50,7 @@ class Run:
     error: BaseException | None = None
     parent: str | None = None
     depth: int = 0
+    origin: RunOrigin | None = None
 
     def emit(self, event: AnyEvent) -> None:
         """Pass `event` on."""
@@ -108,6 +110,7 @@ class Run:
                 settings=settings.as_json(),
                 tools=list(self.tools.announced()),
                 platform=platform.platform(),
+                origin=self.origin,
             )
         )
         for event in context_events(self.context):

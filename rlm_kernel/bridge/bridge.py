@@ -145,6 +145,7 @@ class Bridge:
             cell=cell,
             message=request,
             started=time.monotonic(),
+            takes_room=not (kind.waits or self._offered.known),
             on_retry=lambda *failed: self._record(ModelRetried.of(call, *failed)),
         )
         task = self._tasks.create_task(self._answer(taken, kind))
@@ -181,7 +182,7 @@ class Bridge:
 
     async def _answer(self, taken: Taken, kind: Kind) -> None:
         async with AsyncExitStack() as room:
-            if not kind.waits:
+            if taken.takes_room:
                 await room.enter_async_context(self._parallel)
             try:
                 with self._waiting_for_sessions() if kind.waits else nullcontext():
@@ -189,7 +190,7 @@ class Bridge:
             except Exception as error:  # noqa: BLE001 - a sub-call's failure, a bug included, must not end the session
                 self._failed(taken, kind, error)
                 return
-            if kind.waits:
+            if not taken.takes_room:
                 await room.enter_async_context(self._parallel)
             self._record(answer.event)
             self._reply(taken.message.id, answer.content)

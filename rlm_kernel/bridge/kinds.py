@@ -43,7 +43,8 @@ class Offer:
 
     `models` answer one request each; each of `children` answers with a session of its own, and there are none where
     the depth limit is reached. `tools` run on the host, `images` are those of contexts. Once `budget` is spent
-    nothing is on offer.
+    nothing is on offer. `known`: the answers are there, and come in an order of their own, so that no call takes the
+    room that others wait for.
     """
 
     models: Models
@@ -51,6 +52,7 @@ class Offer:
     budget: Budget = field(default_factory=Budget)
     tools: Tools = field(default_factory=Toolbox)
     images: Images = field(default_factory=Images)
+    known: bool = False
 
     def refusal(self) -> Refusal | None:
         """Return why no call at all is taken; None if there may be calls."""
@@ -61,12 +63,16 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """A sub-call that the host has taken: `call` is its name, `started` a time of `time.monotonic`."""
+    """A sub-call that the host has taken: `call` is its name, `started` a time of `time.monotonic`.
+
+    `takes_room`: from the beginning, and not only once it has its answer.
+    """
 
     call: str
     cell: int
     message: Any
     started: float
+    takes_room: bool
     on_retry: OnRetry
 
 
@@ -165,7 +171,7 @@ class AskModel:
         return SubcallFailed(
             call=taken.call,
             code=code,
-            error=type(error).__name__,
+            error=error.error if isinstance(error, KnownFailure) else type(error).__name__,
             message=str(error),
             seconds=time.monotonic() - taken.started,
             usage=getattr(error, "usage", None),
@@ -186,6 +192,7 @@ class AskModel:
             served_by=completion.served_by,
             reply_id=completion.reply_id,
             cached=completion.cached,
+            note=completion.note,
         )
         note = {"note": completion.note} if completion.note else {}
         return Answer({"text": completion.text, **note}, event)
@@ -195,6 +202,7 @@ class AskModel:
             messages=(Message(role="user", content=taken.message.prompt, images=images),),
             max_output_tokens=self.max_reply_tokens,
             on_retry=taken.on_retry,
+            call=taken.call,
         )
 
 
@@ -260,7 +268,8 @@ class CallTool:
     def failed(self, taken: Taken, error: BaseException, code: ErrorCode, told: str) -> ToolFailed:
         """Return what happened on the host."""
         cause = error.__cause__
-        name = cause.error if isinstance(cause, ToolCallFailed) else type(error).__name__
+        known = cause if isinstance(cause, ToolCallFailed) else error
+        name = known.error if isinstance(known, ToolCallFailed | KnownFailure) else type(error).__name__
         return ToolFailed(
             call=taken.call,
             code=code,

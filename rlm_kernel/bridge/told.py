@@ -16,12 +16,16 @@ from rlm_kernel.guest.wire import ErrorCode
 
 
 class KnownFailure(Exception):
-    """A sub-call failed before, and the guest is to be told the same again: `code` and `told`."""
+    """A sub-call failed before, and the guest is to be told the same again: `code` and `told`.
 
-    def __init__(self, code: str, told: str) -> None:
-        super().__init__(told)
-        self.code = code
+    `error` and `message` are what was recorded of it then, where that is known.
+    """
+
+    def __init__(self, code: str, told: str, *, error: str = "KnownFailure", message: str | None = None) -> None:
+        super().__init__(told if message is None else message)
+        self.code = code if code in set(ErrorCode) else ErrorCode.FAILED
         self.told = told
+        self.error = error
 
 
 _TOLD: tuple[tuple[type[BaseException], ErrorCode, str], ...] = (

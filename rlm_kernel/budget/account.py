@@ -48,16 +48,21 @@ class Account:
 
     def spend(self, limit: str, words: str, used: float, allowed: float) -> BudgetExceeded:
         """Allow no more calls here and below, except for best answers; record it, and return why."""
+        whole = len(self.line) == 1
+        reason = reached(words) if whole else f"The share of {words} is used up."
+        error = self.spend_for(BudgetSpent(limit=limit, used=used, allowed=allowed, message=reason))
+        return BudgetExceeded(error.reason, limit=error.limit, way_out=way_out(error.limit))
+
+    def spend_for(self, spent: BudgetSpent) -> BudgetExceeded:
+        """Be spent, unless it is, with this event, and return what it is spent by."""
         if self.error is None:
-            whole = len(self.line) == 1
-            reason = reached(words) if whole else f"The share of {words} is used up."
-            self.error = BudgetExceeded(reason, limit=limit, way_out=way_out(limit))
+            self.error = BudgetExceeded(spent.message, limit=spent.limit, way_out=way_out(spent.limit))
             if self._sink is not None:
-                self._sink.emit(BudgetSpent(limit=limit, used=used, allowed=allowed, message=reason))
+                self._sink.emit(spent)
             for look in tuple(self.tree.watches):
                 look()
             self.tree.queue.advance()
-        return BudgetExceeded(self.error.reason, limit=self.error.limit, way_out=way_out(self.error.limit))
+        return self.error
 
     def spend_dimension(self, index: int) -> BudgetExceeded:
         """`spend` a dimension that has a limit."""

@@ -19,7 +19,7 @@ from rlm_kernel.budget.tree import Tree
 from rlm_kernel.budget.warner import Warner
 from rlm_kernel.budget.watch import CellWatch, Interrupt
 from rlm_kernel.errors import BudgetExceeded
-from rlm_kernel.events import EventSink
+from rlm_kernel.events import BudgetSpent, EventSink
 from rlm_kernel.types import Usage
 
 MOST = 10**15
@@ -182,6 +182,10 @@ class Budget:
         for node in self._account.line:
             if node.ledger.room(SIZE) == 0:
                 node.spend_dimension(SIZE)
+
+    def spend(self, spent: BudgetSpent) -> None:
+        """Be spent as it was when this was recorded."""
+        self._account.spend_for(spent)
 
     def note_turn(self, turn: int) -> None:
         """Take note of the turn of the run's own session, for a warning."""

@@ -92,9 +92,10 @@ class Conversation:
         # Providers refuse an assistant message that says nothing.
         text = completion.text.strip() or ("" if calls else _EMPTY)
         self.messages.append(Message("assistant", text, tool_calls=calls, reasoning=completion.reasoning))
-        if completion.usage.input_tokens:
+        counted = completion.counted or completion.usage
+        if counted.input_tokens:
             self._known_messages = len(self.messages)
-            self._known_tokens = completion.usage.input_tokens + completion.usage.output_tokens
+            self._known_tokens = counted.total_tokens
         return completion
 
     def _close_calls(self) -> None:
@@ -139,6 +140,7 @@ class Conversation:
                 reply_id=completion.reply_id,
                 tool_calls=list(completion.tool_calls),
                 reasoning=completion.reasoning,
+                cached=completion.cached,
             )
         )
         return completion

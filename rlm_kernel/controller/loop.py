@@ -68,6 +68,10 @@ class Controller:
         self._asks = self._turn = 0
         self._given_up = False
 
+    def read_up_to(self, window: int | None) -> None:
+        """Let the model read so many tokens from here on."""
+        self._profile = replace(self._profile, window=window)
+
     async def answer(self, question: str, context: ContextSummary, check: AnswerCheck | None = None) -> Outcome:
         """Return the model's answer to `question`, for which it has all of `limits.max_turns`.
 

@@ -112,7 +112,8 @@ class SubcallRequested(Event, frozen=True, kw_only=True):
 class SubcallReplied(Event, frozen=True, kw_only=True):
     """A sub-call's answer; the fields are those of `ModelReplied`.
 
-    `cached` says where it is from if the provider was not asked; then `usage` is nothing, and `attempts` 0.
+    `cached` says where it is from if the provider was not asked; then `usage` is nothing, and `attempts` 0. `note` is
+    what the cell was told of it beside the text.
     """
 
     call: str
@@ -124,6 +125,7 @@ class SubcallReplied(Event, frozen=True, kw_only=True):
     served_by: str
     reply_id: str | None = None
     cached: Origin | None = None
+    note: str = ""
 
 
 class SubcallFailed(Event, frozen=True, kw_only=True):

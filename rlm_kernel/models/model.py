@@ -57,7 +57,7 @@ class Completion:
 
     `finish_reason` is in OpenAI's words. `reasoning` is what the provider wants back as part of the reply's message,
     `note` what who asked should know of the reply. `cached` says whose answer it is where nothing was asked for it:
-    then there are no attempts, and no usage.
+    then there are no attempts, and no usage; `counted` is what the provider counted when it was asked, if known.
     """
 
     text: str
@@ -70,6 +70,7 @@ class Completion:
     reasoning: JSON = None
     note: str = ""
     cached: Origin | None = None
+    counted: Usage | None = None
 
 
 def refuse_images(name: str, request: ModelRequest) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -31,6 +30,7 @@ from rlm_kernel.events import (
     ToolReplied,
     ToolRequested,
 )
+from rlm_kernel.session.answers import CallKey, digest
 
 MAX_BYTES = 64 * 1024 * 1024
 """Code and answers that a journal holds; with more it holds nothing."""
@@ -53,21 +53,6 @@ _OF_CELLS = (
     | ToolFailed
     | ToolRefused
 )
-
-
-def digest(prompt: str) -> bytes:
-    """Return what stands for a prompt."""
-    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).digest()
-
-
-class CallKey(NamedTuple):
-    """What tells one sub-call from another: `asked` is the model or the tool that the cell named, the rest digests."""
-
-    kind: str
-    asked: str | None
-    prompt: bytes
-    context: str | None = None
-    images: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import defaultdict, deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rlm_kernel.bridge import Bridge, KnownFailure, Models, Offer, context_digest
+from rlm_kernel.bridge import Bridge, KnownFailure
 from rlm_kernel.kernel import CellResult, KernelClient, Stop
-from rlm_kernel.models.model import Completion, ModelRequest
-from rlm_kernel.session.journal import CallKey, JournalCall, JournalCell, digest
+from rlm_kernel.models.model import Completion
+from rlm_kernel.session.answers import Asking, CallKey, offered
+from rlm_kernel.session.journal import JournalCall, JournalCell
 from rlm_kernel.types import Usage
 
 MARGIN = 5.0
@@ -38,7 +38,7 @@ async def run_again(cells: Sequence[JournalCell], kernel: KernelClient, bridge: 
     for number, cell in enumerate(cells):
         answers = _Answers(cell.calls)
         stop.add_done_callback(answers.end)
-        with bridge.open_for(cell.cell, answers.offer(bridge.offer)):
+        with bridge.open_for(cell.cell, offered(answers, bridge.offer)):
             result = await kernel.run(
                 cell.code,
                 cell=cell.cell,
@@ -73,6 +73,7 @@ class _Answers:
     def __init__(self, calls: Iterable[JournalCall]) -> None:
         self.missing = False
         self.over: Stop = asyncio.get_running_loop().create_future()
+        self.asked: list[CallKey] = []  # what cells may call stays as it is
         self._calls: dict[CallKey, deque[JournalCall]] = defaultdict(deque)
         for call in calls:
             self._calls[call.key].append(call)
@@ -82,69 +83,15 @@ class _Answers:
         if not self.over.done():
             self.over.set_result(why.result())
 
-    def offer(self, usual: Offer) -> Offer:
-        """Return a model for each that a cell may ask, and tools, which answer from here."""
-        tools = _RecordedTools(self, usual.tools.names)
-        return Offer(
-            self._models("llm", usual.models), self._models("rlm", usual.children), tools=tools, images=usual.images
-        )
-
-    def _models(self, kind: str, models: Models) -> Models:
-        return {asked: _RecordedModel(self, kind, asked, model.name) for asked, model in models.items()}
-
-    def take(self, key: CallKey) -> JournalCall:
-        """Return the first call that fits and was not taken yet. Raise `KnownFailure` if there is none."""
-        waiting = self._calls[key]
+    async def answer(self, asking: Asking) -> Completion:
+        """Give the answer to the first call that fits and was not made yet."""
+        waiting = self._calls[asking.key]
         if not waiting:
             self.missing = True
             if not self.over.done():
                 self.over.set_result("stopped")
             raise KnownFailure("failed", "this sub-call was not made before")
-        return waiting.popleft()
-
-
-class _RecordedModel:
-    """Gives the answers of earlier calls; it reaches no provider and costs nothing."""
-
-    def __init__(self, answers: _Answers, kind: str, asked: str | None, name: str) -> None:
-        self.name = name
-        self._answers = answers
-        self._kind = kind
-        self._asked = asked
-
-    async def complete(self, request: ModelRequest) -> Completion:
-        """Answer as before. Raise `KnownFailure` where the call had failed."""
-        (message,) = request.messages
-        images = tuple(hashlib.sha256(image.data).hexdigest() for image in message.images)
-        context = context_digest(request.context)
-        call = self._answers.take(CallKey(self._kind, self._asked, digest(message.content), context, images))
+        call = waiting.popleft()
         if call.text is None:
             raise KnownFailure(call.code, call.told)
         return Completion(text=call.text, finish_reason="stop", usage=Usage(), served_by="journal")
-
-    async def aclose(self) -> None:
-        """Close nothing."""
-
-
-class _RecordedTools:
-    """Gives the results of earlier calls; nothing runs on the host."""
-
-    def __init__(self, answers: _Answers, names: Container[str]) -> None:
-        self._answers = answers
-        self._names = names
-
-    @property
-    def names(self) -> Container[str]:
-        """What there is."""
-        return self._names
-
-    def refusal(self, name: str) -> str | None:
-        """Refuse what is no tool; a call that was refused before is one that was not made."""
-        return None if name in self._names else f"there is no tool {name[:100]!r}"
-
-    async def call(self, name: str, arguments: str) -> str:
-        """Give the result, or fail, as before."""
-        call = self._answers.take(CallKey("tool", name, digest(arguments)))
-        if call.text is None:
-            raise KnownFailure(call.code, call.told)
-        return call.text

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -16,6 +16,7 @@ from rlm_kernel.events import EventSink, InterruptReason, KernelReady, KernelReb
 from rlm_kernel.kernel import Binding, CellResult, Stop
 from rlm_kernel.sandbox.spec import SandboxSpec
 from rlm_kernel.sandbox.stored import Stored
+from rlm_kernel.session.answers import Played, PlayedCell, offered
 from rlm_kernel.session.clock import CellClock
 from rlm_kernel.session.journal import Journal, JournalCell, JournalingSink
 from rlm_kernel.session.life import Life
@@ -38,7 +39,8 @@ class SessionSpec:
     `models` is the allow-list of sub-models by name, None being the default, `children` that of models that are
     sessions themselves, empty where the depth limit is reached; `cell_timeout` is in seconds. With `rebuild` a lost
     kernel's variables are made anew from the cells that had ended. `chunk_strategy` is that of `chunk()` where a cell
-    does not say, `tools` run on the host. The running cell ends with `budget`.
+    does not say, `tools` run on the host. The running cell ends with `budget`. `played` are cells that were recorded:
+    those of the same number run again.
     """
 
     sandbox: SandboxSpec
@@ -52,6 +54,7 @@ class SessionSpec:
     chunk_strategy: str | None = None
     budget: Budget = field(default_factory=Budget)
     tools: Toolbox = field(default_factory=Toolbox)
+    played: Played | None = None
 
 
 class Session:
@@ -65,9 +68,11 @@ class Session:
         self._life = life
         self._bridge = bridge
         self._cell_timeout = spec.cell_timeout
+        self._played = spec.played
         self._budget = spec.budget
         self._sink = sink
-        self._cells = 0
+        self.cells = 0
+        """How many have begun."""
         self._replaced = 0
         self._stop: Stop | None = None
 
@@ -83,13 +88,11 @@ class Session:
         stop = self._stop = asyncio.get_running_loop().create_future()
         try:
             await self._usable()
-            self._cells += 1
-            with (
-                CellClock(self._cell_timeout, partial(self.interrupt, "timed_out")) as time_limit,
-                self._bridge.open_for(self._cells, waiting=time_limit.paused),
-                self._budget.cell(self.interrupt),
-            ):
-                result = await self._life.kernel.run(code, cell=self._cells, turn=turn, stop=stop, clock=clock)
+            self.cells += 1
+            played = self._played.cell(self.cells) if self._played is not None else None
+            clock = clock if played is None else played.clock
+            with self._open_for(played):
+                result = await self._life.kernel.run(code, cell=self.cells, turn=turn, stop=stop, clock=clock)
         finally:
             self._stop = None
         if (lost := self._life.kernel.lost) is not None:
@@ -100,6 +103,21 @@ class Session:
             result = await self._rebuild(result)
         files_lost, self._life.kernel.files_lost = self._life.kernel.files_lost, False
         return replace(result, files_lost=True) if files_lost else result
+
+    @contextmanager
+    def _open_for(self, played: PlayedCell | None) -> Iterator[None]:
+        """Take calls of the cell in the block, and bound its time: as recorded, for one that is `played`."""
+        reason: InterruptReason = "timed_out" if played is None else played.reason
+        seconds = self._cell_timeout if played is None else played.seconds
+        with ExitStack() as stack:
+            clock = stack.enter_context(CellClock(seconds, partial(self.interrupt, reason)))
+            offer = None if played is None else offered(played.answers, self._bridge.offer)
+            # What ended a cell at a given time ends it then again, whatever it waits for.
+            waiting = clock.paused if reason == "timed_out" else nullcontext
+            stack.enter_context(self._bridge.open_for(self.cells, offer, waiting=waiting))
+            if played is None or not played.whole:
+                stack.enter_context(self._budget.cell(self.interrupt))
+            yield
 
     def interrupt(self, reason: InterruptReason = "stopped") -> None:
         """End the running cell, if any, as its time limit would; its status is "interrupted" then."""

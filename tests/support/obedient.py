@@ -15,7 +15,7 @@ _QUESTION = re.compile(r"The question:\n\n(.*)\n\nThe context:", re.DOTALL)
 
 def obedient_server() -> ProviderServer:
     """Return a server that answers a session's nth request with its question's nth cell; sub-calls get an echo."""
-    return ProviderServer(_answer)
+    return ProviderServer(obey)
 
 
 def nested(levels: int, bottom: str = "FINAL(llm_query('bottom'))") -> str:
@@ -26,7 +26,8 @@ def nested(levels: int, bottom: str = "FINAL(llm_query('bottom'))") -> str:
     return code
 
 
-def _answer(body: dict[str, Any]) -> Reply:
+def obey(body: dict[str, Any]) -> Reply:
+    """Return what a session's root model or a sub-model says."""
     messages = body["messages"]
     if messages[0]["role"] != "system":
         return Reply(text=f"echo {messages[0]['content']}")

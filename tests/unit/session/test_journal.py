@@ -18,7 +18,8 @@ from rlm_kernel.events import (
     SubcallReplied,
     SubcallRequested,
 )
-from rlm_kernel.session.journal import CallKey, Journal, JournalingSink, digest
+from rlm_kernel.session.answers import CallKey, digest
+from rlm_kernel.session.journal import Journal, JournalingSink
 from rlm_kernel.types import Usage
 from tests.support.sinks import Events
 

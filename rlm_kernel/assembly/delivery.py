@@ -1,0 +1,183 @@
+"""A cell's recorded answers, given again in the order in which they came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol
+
+from rlm_kernel.bridge import KnownFailure
+from rlm_kernel.errors import ReplayMismatch, RlmKernelError
+from rlm_kernel.models.model import Completion
+from rlm_kernel.recording.tape import NodeTape, TapedCall, TapedCell, refusal_key
+from rlm_kernel.session import Asking, CallKey
+
+PATIENCE = 5.0
+"""Seconds that an answer waits, beside twice the time that it took, for a call before it that is not made."""
+REFUSALS_RECORDED = 100
+
+
+class Queue:
+    """Lets calls that have their answers go on in the order of their recorded ends."""
+
+    def __init__(self, calls: Iterable[TapedCall], late: Callable[[TapedCall], None]) -> None:
+        """`late` is told of a call that others waited for in vain."""
+        self._due = deque(sorted((call for call in calls if call.answered), key=lambda call: call.call.ended or 0))
+        self._latest: dict[TapedCall, float] = {}
+        latest = 0.0
+        for call in self._due:
+            latest = max(latest, call.at)
+            self._latest[call] = latest
+        self._asked: set[TapedCall] = set()
+        self._ready: dict[TapedCall, asyncio.Future[None]] = {}
+        self._over: set[TapedCall] = set()
+        self._late = late
+
+    def asked(self, call: TapedCall) -> None:
+        """Take note that a call is made."""
+        self._asked.add(call)
+
+    async def turn(self, call: TapedCall) -> None:
+        """Wait until the answers before this one were given, as far as their calls are made in time."""
+        ready = self._ready[call] = asyncio.get_running_loop().create_future()
+        self._advance()
+        try:
+            async with asyncio.timeout(PATIENCE + 2 * max(0.0, self._latest.get(call, 0.0) - call.at)):
+                await asyncio.shield(ready)
+        except TimeoutError:
+            self._pass_over(call)
+            await ready
+        finally:
+            self.over(call)
+
+    def over(self, call: TapedCall) -> None:
+        """Wait for a call no more: it has its answer, or nobody waits for that."""
+        self._over.add(call)
+        self._advance()
+
+    def _pass_over(self, waits: TapedCall) -> None:
+        for call in self._due:
+            if call is waits:
+                break
+            if call not in self._asked:
+                self._over.add(call)
+                self._late(call)
+        self._advance()
+
+    def _advance(self) -> None:
+        while self._due and (self._due[0] in self._over or self._due[0] in self._ready):
+            call = self._due.popleft()
+            if call in self._ready and not self._ready[call].done():
+                self._ready[call].set_result(None)
+
+
+class Played(Protocol):
+    """What a cell's answers need of its session."""
+
+    @property
+    def tape(self) -> NodeTape:
+        """The session's tape."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether models stand behind the tape."""
+
+    def found(self, call: TapedCall, asking: Asking) -> None:
+        """Take note of what a call is on the tape."""
+
+    def missing(self, cell: int, asking: Asking) -> None:
+        """Take note of a call that is not on the tape."""
+
+    def late(self, cell: int, call: TapedCall) -> None:
+        """Take note of a call that others waited for in vain."""
+
+    def go_live(self) -> None:
+        """Take note of a live call beyond the tape."""
+
+
+class CellAnswers:
+    """The answers of one cell; `others` are those of cells before it that were not asked for, by key."""
+
+    def __init__(self, played: Played, cell: TapedCell, others: dict[CallKey, deque[TapedCall]]) -> None:
+        self._played = played
+        self._cell = cell
+        self._whole = cell.seconds is not None
+        self._calls: dict[CallKey, deque[TapedCall]] = defaultdict(deque)
+        for call in cell.calls:
+            self._calls[call.key].append(call)
+        self._others = {} if self._whole else others
+        self._queue = Queue(cell.calls, lambda call: played.late(cell.number, call))
+
+    @property
+    def asked(self) -> Sequence[CallKey]:
+        """The calls there are answers for."""
+        return [*self._calls, *self._others]
+
+    def left(self) -> Iterable[TapedCall]:
+        """Yield the answers that were not asked for."""
+        for calls in self._calls.values():
+            yield from (call for call in calls if call.answered)
+
+    async def answer(self, asking: Asking) -> Completion:
+        """Give a call what it was given, in its turn; what is not on the tape is a mismatch, or made live."""
+        call = self._take(asking.key)
+        if call is None:
+            return await self._unknown(asking)
+        self._played.found(call, asking)
+        if not call.answered:
+            return await self._never(call, asking)
+        self._queue.asked(call)
+        try:
+            if call.node is not None and not self._played.is_live and asking.behind is not None:
+                await _again(asking.behind)
+            if call.call.cell == self._cell.number:
+                await self._queue.turn(call)
+        finally:
+            self._queue.over(call)
+        return self._played.tape.answer(call)
+
+    def _take(self, key: CallKey) -> TapedCall | None:
+        for calls in (self._calls.get(key), self._others.get(key)):
+            if calls:
+                return calls.popleft()
+        return None
+
+    async def _never(self, call: TapedCall, asking: Asking) -> Completion:
+        """Answer a call that had no answer: live in a cell that had no end, else never, as it ended with its cell."""
+        if not self._whole:
+            return await self._live(asking)
+        await asyncio.sleep(PATIENCE + 2 * (self._cell.seconds or 0.0))
+        self._played.missing(self._cell.number, asking)
+        raise ReplayMismatch("this call had no answer before its cell ended")
+
+    async def _unknown(self, asking: Asking) -> Completion:
+        refused = self._cell.refused
+        kind = "tool" if asking.key.kind == "tool" else "llm"
+        key = refusal_key(kind, asking.key.asked, asking.text, len(asking.text))
+        if (known := refused.get(key)) is not None:
+            raise KnownFailure(known.code, known.told, error="Refused")
+        if refused and self._cell.refusals >= REFUSALS_RECORDED:  # only their number is recorded after these
+            *_, known = refused.values()
+            raise KnownFailure(known.code, known.told, error="Refused")
+        if self._whole or not self._played.is_live:
+            self._played.missing(self._cell.number, asking)
+        if not self._played.is_live:
+            raise ReplayMismatch("this call is not in the recording")
+        return await self._live(asking)
+
+    async def _live(self, asking: Asking) -> Completion:
+        if not self._played.is_live or asking.behind is None:
+            self._played.missing(self._cell.number, asking)
+            raise ReplayMismatch("this call has no answer in the recording, and nothing else can answer it")
+        if not self._whole:
+            self._played.go_live()
+        return await asking.behind()
+
+
+async def _again(behind: Callable[[], Awaitable[Completion]]) -> None:
+    """Run a session below again; what its parent is given is the recorded answer, whatever comes of it."""
+    try:
+        await behind()
+    except RlmKernelError:
+        return
