@@ -19,8 +19,10 @@ from benchmarks import (
     context,
     idle,
     interrupts,
+    large,
     memory,
     pool,
+    recording,
     recursion,
     runtimes,
     subcalls,
@@ -43,6 +45,8 @@ BENCHMARKS: dict[str, Callable[[Stage], Awaitable[list[Row]]]] = {
     "interrupts": interrupts.rows,
     "transports": transports.rows,
     "runtimes": runtimes.rows,
+    "recording": recording.rows,
+    "large": large.rows,
 }
 LEAST_WIDTH = 150
 

@@ -42,7 +42,7 @@ async def one_rows(stage: Stage) -> list[Row]:
     """Measure `llm_query` inside the guest, many in a cell, and the SDK's call on the host, in turn."""
     async with AsyncExitStack() as stack:
         url = stack.enter_context(provider_process("--delay", "0"))
-        model = await stack.enter_async_context(_model(url))
+        model = await stack.enter_async_context(provider_model(url))
         taken: dict[str, list[float]] = {carrier: [] for carrier in stage.carriers}
         measures: dict[str, Measure] = {}
         for carrier in stage.carriers:
@@ -84,7 +84,7 @@ async def batch_rows(stage: Stage) -> list[Row]:
     """Measure whole cells of one batched call each, and the SDK on both of its transports, in turn."""
     async with AsyncExitStack() as stack:
         url = stack.enter_context(provider_process("--delay", str(BATCH_DELAY)))
-        model = await stack.enter_async_context(_model(url))
+        model = await stack.enter_async_context(provider_model(url))
         cpu: dict[str, list[float]] = {}
         measures: dict[str, Measure] = {}
 
@@ -131,7 +131,7 @@ async def _with_cpu(measure: Measure, used: list[float]) -> float:
 
 
 @asynccontextmanager
-async def _model(url: str) -> AsyncIterator[Model]:
+async def provider_model(url: str) -> AsyncIterator[Model]:
     """Open the model class for OpenAI on the server at `url`, wrapped as in a run that has limits of every kind."""
     opened = open_model("openai:m", env={"OPENAI_BASE_URL": f"{url}/v1", "OPENAI_API_KEY": "none"})
     room = Gate("benchmark", Rates(concurrency=BATCH_PARALLEL))

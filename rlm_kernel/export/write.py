@@ -96,18 +96,19 @@ def _put_in_place(part: Path, path: Path, *, force: bool) -> None:
     except FileExistsError:
         raise ConfigError(f"{path} is there already; --force replaces it") from None
     except OSError:  # a file system without links
-        _refuse(path, force=False)
+        refuse_existing(path, force=False)
         part.replace(path)
 
 
 def _target(output: Path, run: str, to: Format, *, force: bool) -> Path:
     name = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in run)[:100]
     path = output / f"{name}.{to}" if output.is_dir() else output
-    _refuse(path, force=force)
+    refuse_existing(path, force=force)
     return path
 
 
-def _refuse(path: Path, *, force: bool) -> None:
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Raise `ConfigError` if there is something at `path` that may not be replaced."""
     if path.is_symlink() or path.exists():
         if not path.is_file():
             raise ConfigError(f"{path} is no ordinary file; write to standard output with -o -")
