@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from rlm_kernel.cli.bundles import pack, unpack, verify
 from rlm_kernel.cli.options import InOrder
 from rlm_kernel.cli.runs_list import list_runs
 from rlm_kernel.cli.runs_show import show
@@ -30,3 +31,6 @@ def runs() -> None:
 
 runs.add_command(list_runs)
 runs.add_command(show)
+runs.add_command(pack)
+runs.add_command(unpack)
+runs.add_command(verify)
