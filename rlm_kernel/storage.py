@@ -123,3 +123,21 @@ def unfinished_folder(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(path, ignore_errors=True)
         os.close(lock)
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, *, alone: bool = False) -> Iterator[bool]:
+    """Hold a lock on `folder` for the block, `alone` or with others that are not, and tell whether there is one.
+
+    It is waited for, so the block has to be short. False where the file system knows no locks. Raise `OSError`.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)

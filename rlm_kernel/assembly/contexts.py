@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal
@@ -11,6 +12,7 @@ from rlm_kernel.events import AnyEvent, ContextStored, KernelReady, Notice
 from rlm_kernel.sandbox.contexts import ContextStore
 from rlm_kernel.sandbox.given import Contexts, One
 from rlm_kernel.sandbox.stored import Stored, StoredContext, StoredContexts
+from rlm_kernel.sandbox.unneeded import take
 from rlm_kernel.session import check_fits
 
 Context = One | Contexts | StoredContexts
@@ -22,6 +24,8 @@ async def store_context(store: ContextStore, context: Context, memory: int) -> S
     match context:
         case StoredContext() | StoredContexts():
             stored: Stored = context
+            for part in stored.parts:
+                await asyncio.to_thread(take, *part.files_in_store)
         case Contexts():
             stored = await store.put_all(context, max_bytes=memory)
         case _:

@@ -7,6 +7,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+from rlm_kernel.assembly.retention import retain_contexts
 from rlm_kernel.config import Settings
 from rlm_kernel.recording import HEADS
 from rlm_kernel.sandbox.engine import connect
@@ -42,5 +43,6 @@ def _sweep(settings: Settings) -> None:
     try:
         for leftover in sweep(settings):
             _log.info("removed %s %s: %s", leftover.kind, leftover.name, leftover.error or leftover.reason)
+        retain_contexts(settings)
     except Exception as error:  # noqa: BLE001 - clean-up behind others' runs, which its failure must not disturb
         _log.info("what killed sessions left could not be swept: %s", error)

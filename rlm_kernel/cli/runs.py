@@ -6,6 +6,7 @@ import click
 
 from rlm_kernel.cli.bundles import pack, unpack, verify
 from rlm_kernel.cli.options import InOrder
+from rlm_kernel.cli.runs_delete import delete, prune
 from rlm_kernel.cli.runs_list import list_runs
 from rlm_kernel.cli.runs_show import show
 
@@ -31,6 +32,8 @@ def runs() -> None:
 
 runs.add_command(list_runs)
 runs.add_command(show)
+runs.add_command(delete)
+runs.add_command(prune)
 runs.add_command(pack)
 runs.add_command(unpack)
 runs.add_command(verify)

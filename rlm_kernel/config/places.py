@@ -9,7 +9,7 @@ from typing import Annotated
 import platformdirs
 
 from rlm_kernel.config.setting import Setting
-from rlm_kernel.config.values import parse_flag, parse_path, parse_redaction
+from rlm_kernel.config.values import parse_flag, parse_number, parse_path, parse_redaction, parse_size
 
 
 def _default_state_dir() -> Path:
@@ -32,6 +32,26 @@ class PlaceSettings:
             "What is kept out of recordings: keys (API keys and tokens), /REGEX/, or both with a comma between.",
             "WHAT",
             parse_redaction,
+            optional=True,
+        ),
+    ] = None
+    keep_runs_days: Annotated[
+        float | None,
+        Setting(
+            "Days after which recorded runs are removed, at the end of a run; for ever if not given.",
+            "N",
+            parse_number,
+            least=0.01,
+            optional=True,
+        ),
+    ] = None
+    keep_runs_size: Annotated[
+        int | None,
+        Setting(
+            "What recorded runs may take up together; the oldest are removed at the end of a run.",
+            "SIZE",
+            parse_size,
+            least=0,
             optional=True,
         ),
     ] = None

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rlm_kernel.storage import storing, unfinished_file
+from rlm_kernel.storage import locked_folder, storing, unfinished_file
 
 PREVIEW_CHARS = 500
 
@@ -133,7 +133,8 @@ class Blob:
         with storing(self._root):
             os.fchmod(self._file.fileno(), 0o444)
             os.fsync(self._file.fileno())
-            self._part.rename(self._root / digest)
+            with locked_folder(self._root):
+                self._part.rename(self._root / digest)
         return digest
 
 

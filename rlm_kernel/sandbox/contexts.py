@@ -36,6 +36,7 @@ from rlm_kernel.sandbox.listing import (
 )
 from rlm_kernel.sandbox.reading import CHUNK, Bounds, Stop, begun, textual
 from rlm_kernel.sandbox.stored import Kind, StoredContext, StoredContexts
+from rlm_kernel.sandbox.unneeded import take
 from rlm_kernel.storage import private_folder, unfinished_file
 
 __all__ = ["ContextStore", "StoredContext"]
@@ -53,7 +54,7 @@ class ContextStore:
     Safe to use from many processes at once. A path that was stored before and has not changed since is not read again.
     Every way to put one raises a `ContextError` for what can't be a context, `ContextTooLarge` as soon as it is clear
     that it has more than `max_bytes`, and `StorageFull` or `StorageError`; then, and when it is interrupted, nothing of
-    it stays in the store. Old content is not collected.
+    it stays in the store. Content that no run needs goes with `remove_unneeded`.
     """
 
     def __init__(self, root: Path, *, settle_seconds: float = SETTLE_SECONDS) -> None:
@@ -243,10 +244,8 @@ class ContextStore:
             stored = msgspec.json.decode(raw, type=StoredContext, dec_hook=lambda _, text: Path(text))
             stored = replace(stored, path=self._root / stored.digest)
             if stored.index_digest is not None:
-                index_path = self._root / stored.index_digest
-                index_path.stat()
-                stored = replace(stored, index_path=index_path)
-            return stored if stored.path.stat().st_size == stored.size else None
+                stored = replace(stored, index_path=self._root / stored.index_digest)
+            return stored if stored.path.stat().st_size == stored.size and take(*stored.files_in_store) else None
         except (OSError, msgspec.MsgspecError):
             return None
 

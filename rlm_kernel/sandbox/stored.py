@@ -50,6 +50,11 @@ class StoredContext:
         """Itself alone."""
         return (self,)
 
+    @property
+    def files_in_store(self) -> tuple[Path, ...]:
+        """The blob, and the index if there is one."""
+        return (self.path,) if self.index_path is None else (self.path, self.index_path)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredContexts:

@@ -1,7 +1,8 @@
-"""What `runs show` counts is what the run itself counted, with a real server that fails at times."""
+"""What `runs show` counts is what the run itself counted, and old runs go as one ends."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,14 @@ from pathlib import Path
 import pytest
 
 from rlm_kernel import RLM, Settings
+from rlm_kernel.assembly.sweeping import sweep
 from rlm_kernel.recording import EVENTS_FILE, Recording
 from rlm_kernel.recording.tree import call_tree
+from rlm_kernel.storage import UNFINISHED
 from tests.docker.test_rlm import cell, script
 from tests.support.provider_server import ProviderServer, Reply
+from tests.support.recorded import run_id, started, write_run
+from tests.unit.recording.test_removal import DAY, aged
 
 
 async def test_the_tree_counts_what_the_run_counted(
@@ -33,3 +38,16 @@ async def test_the_tree_counts_what_the_run_counted(
     assert sums.subcalls == 8
     assert sums.failed
     assert sums.cached
+
+
+async def test_the_rule_is_applied_as_a_run_ends(image: str, tmp_path: Path) -> None:
+    """Old runs go, the one that ends stays; what a crash left of a removal is swept."""
+    settings = Settings(state_dir=tmp_path / "state", memory=512 * 2**20, keep_runs_days=1)
+    aged(write_run(settings.state_dir, run_id(1), [started(run_id(1))]), 3 * DAY)
+    left = settings.runs_dir / f"{UNFINISHED}{run_id(2)}-0"
+    left.mkdir()
+    async with RLM(script(tmp_path, "FINAL(42)"), settings=settings) as rlm:
+        result = await rlm.acompletion("How many?", "text")
+    await asyncio.to_thread(sweep, settings)
+    assert image
+    assert list(settings.runs_dir.iterdir()) == [result.recording]
