@@ -1,0 +1,114 @@
+"""`replay_run`: a recorded run again, and what it came to beside what was recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from rlm_kernel.assembly.contexts import Context
+from rlm_kernel.assembly.kept import Kept
+from rlm_kernel.assembly.recorded import changed, recorded_context, recorded_settings
+from rlm_kernel.assembly.replaying import Plan, Rerun, rerun
+from rlm_kernel.assembly.sinks import Listeners
+from rlm_kernel.config import Settings
+from rlm_kernel.errors import RecordingEnded, RecordingError
+from rlm_kernel.events import ProfileChosen, SandboxStarted
+from rlm_kernel.recording import Recording, find_run
+from rlm_kernel.recording.comparison import Comparison, compare_runs
+from rlm_kernel.sandbox.stored import Stored
+
+
+class ReplayReport(msgspec.Struct, kw_only=True):
+    """What replaying `run` came to, as the new run `replay`; docs/replay.md has the words.
+
+    `comparison` is of every cell and answer, `changed` says what around them is not as it was, `notes` what else there
+    is to say. `error` is why the last question has no answer in the replay. `recording` is the replay's own folder, None
+    if it was not to be kept; `seconds` is how long it took, and `cell_seconds` how long its cells did.
+    """
+
+    run: str
+    replay: str
+    recording: str | None
+    comparison: Comparison
+    changed: list[str] = []
+    notes: list[str] = []
+    error: str | None = None
+    seconds: float = 0.0
+    cell_seconds: float = 0.0
+
+    @property
+    def differs(self) -> bool:
+        """Whether anything is different, as `rlm-kernel replay` tells it by its exit status."""
+        return self.comparison.differs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """Which run to replay, by what `find_run` takes; `context` in place of the recorded one, `keep` the new recording."""
+
+    run: str
+    context: Context | None = None
+    keep: bool = False
+
+
+async def replay_run(kept: Kept, listeners: Listeners, wanted: Again) -> ReplayReport:
+    """Run a recorded run again, with no model, no network and no key, and compare each cell with what was recorded.
+
+    Raise `RecordingError`, `ContextMissing`, or what starting a session raises.
+    """
+    began = time.monotonic()
+    with ExitStack() as stack:
+        path = find_run(kept.settings.state_dir, wanted.run)
+        then = stack.enter_context(await asyncio.to_thread(Recording, path))
+        notes: list[str] = []
+        settings = _settings(then, kept.settings, notes, keep=wanted.keep)
+        context = await recorded_context(kept.store, then, settings.memory, wanted.context)
+        again: list[Recording] = []
+
+        def read(events: Path) -> None:
+            again.append(stack.enter_context(Recording(events)))  # which stays open when the file goes
+
+        came = await rerun(kept.under(settings), then, context, Plan(how="replay"), listeners, read=read)
+        if not again:
+            raise RecordingError(f"the replay of {path} has no recording to compare")
+        comparison = await asyncio.to_thread(compare_runs, then, again[0])
+        return ReplayReport(
+            run=then.started.run,
+            replay=came.run,
+            recording=str(came.recording) if wanted.keep else None,
+            comparison=comparison,
+            changed=_changed(then, again[0], settings, context),
+            notes=[*notes, *_notes(then, came)],
+            error=None if came.error is None else f"{type(came.error).__name__}: {came.error}",
+            seconds=time.monotonic() - began,
+            cell_seconds=sum(cell.seconds_now or 0.0 for cell in comparison.cells if not cell.node),
+        )
+
+
+def _settings(then: Recording, own: Settings, notes: list[str], *, keep: bool) -> Settings:
+    """Return what counts for the replay. The recorded models are names alone, as nothing asks them."""
+    led = recorded_settings(then, own, given=("model", "sub_model"), tell=notes.append)
+    return replace(led, model=then.started.model, sub_model=then.started.sub_model, keep_recording=keep)
+
+
+def _changed(then: Recording, now: Recording, settings: Settings, context: Stored) -> list[str]:
+    box = next((now.expect(seq, SandboxStarted) for seq in now.root.sandboxes), None)
+    told = (now.event(seq) for seq in now.root.others)
+    profile = next((event for event in told if isinstance(event, ProfileChosen)), None)
+    return changed(then, settings, context, sandbox=box, profile=profile)
+
+
+def _notes(then: Recording, came: Rerun) -> list[str]:
+    notes = [*came.late]
+    if then.torn:
+        notes.append(f"the recording ends in the middle of a line, whose {then.torn} bytes are left out")
+    if then.unknown:
+        notes.append(f"the recording has events that this package does not know: {', '.join(sorted(then.unknown)[:10])}")
+    if isinstance(came.error, RecordingEnded):
+        notes.append(str(came.error))
+    return notes
