@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
@@ -53,6 +54,12 @@ class Kept:
         if self._pool is not None and self._pool[0] is asyncio.get_running_loop():
             return self._pool[1]
         return await stack.enter_async_context(open_slots(self.settings))
+
+    def under(self, settings: Settings) -> Kept:
+        """Return the same for a run of other settings, which share the container's and the places'."""
+        other = copy.copy(self)
+        other.settings = settings
+        return other
 
     @property
     def clients(self) -> Clients | None:

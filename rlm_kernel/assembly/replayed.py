@@ -27,8 +27,8 @@ class ReplayReport(msgspec.Struct, kw_only=True):
     """What replaying `run` came to, as the new run `replay`; docs/replay.md has the words.
 
     `comparison` is of every cell and answer, `changed` says what around them is not as it was, `notes` what else there
-    is to say. `error` is why the last question has no answer in the replay. `recording` is the replay's own folder, None
-    if it was not to be kept; `seconds` is how long it took, and `cell_seconds` how long its cells did.
+    is to say. `error` is why the last question has no answer in the replay. `recording` is the replay's own folder,
+    None if it was not to be kept; `seconds` is how long it took, and `cell_seconds` how long its cells did.
     """
 
     run: str
@@ -49,7 +49,10 @@ class ReplayReport(msgspec.Struct, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
-    """Which run to replay, by what `find_run` takes; `context` in place of the recorded one, `keep` the new recording."""
+    """Which run to replay, by what `find_run` takes.
+
+    `context` is taken in place of the recorded one; `keep` the replay's own recording.
+    """
 
     run: str
     context: Context | None = None
@@ -108,7 +111,9 @@ def _notes(then: Recording, came: Rerun) -> list[str]:
     if then.torn:
         notes.append(f"the recording ends in the middle of a line, whose {then.torn} bytes are left out")
     if then.unknown:
-        notes.append(f"the recording has events that this package does not know: {', '.join(sorted(then.unknown)[:10])}")
+        notes.append(
+            f"the recording has events that this package does not know: {', '.join(sorted(then.unknown)[:10])}"
+        )
     if isinstance(came.error, RecordingEnded):
         notes.append(str(came.error))
     return notes

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Self, TypeVar, overload
 
 from rlm_kernel.assembly.asked import Asked
@@ -15,6 +16,7 @@ from rlm_kernel.assembly.dialogue import Opening, Session
 from rlm_kernel.assembly.handle import RunHandle, RunInThread
 from rlm_kernel.assembly.hooks import Hooks
 from rlm_kernel.assembly.kept import Kept
+from rlm_kernel.assembly.replayed import Again, ReplayReport, replay_run
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.assembly.thread import LoopThread
@@ -149,6 +151,22 @@ class RLM:
         """Return what answers `question` while a `with` block goes on, for code that is not async."""
         asked = Asked.of(question, answer_type)
         return RunInThread(lambda: self._start(asked, context), self._in_thread)
+
+    def replay(self, run: str | Path, *, context: Context | None = None, keep: bool = False) -> ReplayReport:
+        """Run a recorded run again and compare it, as `areplay` does, from code that is not async."""
+        with self._in_thread() as thread:
+            return thread.run(self.areplay(run, context=context, keep=keep))
+
+    async def areplay(self, run: str | Path, *, context: Context | None = None, keep: bool = False) -> ReplayReport:
+        """Run a recorded run again in a fresh container, and compare every cell with what was recorded.
+
+        `run` is an id, a beginning or end of one, "last", or a path. Models and tools answer from the recording: none
+        is asked. `context` is needed only where the content store has lost the recorded one; `keep` keeps the replay's
+        own recording (docs/replay.md).
+
+        Raise `RecordingError`, `ContextMissing`, and what starting a session raises; what differs is no error.
+        """
+        return await replay_run(self._kept, self._listeners, Again(run=str(run), context=context, keep=keep))
 
     def session(self, context: Context) -> Opening:
         """Return what opens a session of many questions: `with`, or `async with` in async code."""

@@ -21,6 +21,7 @@ from rlm_kernel.cli.gc import gc
 from rlm_kernel.cli.jobs import run_job_file
 from rlm_kernel.cli.options import GroupingCommand, InOrder, chosen_output, output_options, settings_options
 from rlm_kernel.cli.outcome import write_error
+from rlm_kernel.cli.replaying import replay
 from rlm_kernel.cli.running import raise_on_signals
 from rlm_kernel.cli.runs import runs
 from rlm_kernel.cli.schema import read_schema
@@ -112,6 +113,7 @@ def run_demo(*, quiet: bool, as_json: bool, verbose: bool) -> int:
 
 cli.add_command(runs)
 cli.add_command(export)
+cli.add_command(replay)
 cli.add_command(config)
 cli.add_command(checks.doctor)
 cli.add_command(checks.audit)

@@ -80,7 +80,9 @@ def compare_cells(then: Ran, now: Ran, around: Circumstances) -> Compared:
     for one, other in zip(_ending(then), _ending(now), strict=True):
         found.add(_compare_part(one, other, around))
     found.add(_compare_outputs(then, now, around))
-    return verdict(found.rules, found.differences, around.reads)
+    unmarked = then.redacted and not any(REDACTED in difference.then for difference in found.differences)
+    reads = [*around.reads, *(["what was kept out of the recording"] if unmarked else [])]
+    return verdict(found.rules, found.differences, reads)
 
 
 def compare_texts(what: str, then: str, now: str, around: Circumstances) -> Compared:

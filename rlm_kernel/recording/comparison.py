@@ -115,7 +115,7 @@ class _Nodes:
         self._until = until_turn
         seeds = [{box.seed for box in _sandboxes(*side)} for side in ((then, recorded), (now, again))]
         self._reading = Reading(pinned=seeds[0] == seeds[1] and None not in seeds[0])
-        self._varies = False
+        self._varies: set[int] = set()
         self._below: list[tuple[str, str]] = []
 
     def compare(self, comparison: Comparison) -> list[tuple[str, str]]:
@@ -153,7 +153,8 @@ class _Nodes:
             parallel=self._reading.parallel,
         )  # fmt: skip
         found = self._with_calls(compare_cells(then, now, around), recorded, again)
-        self._varies = self._varies or found.verdict == "varies"
+        if found.verdict == "varies":
+            self._varies.add(recorded.number)
         return msgspec.structs.replace(
             compared,
             outcome=found.verdict,
@@ -211,7 +212,8 @@ class _Nodes:
             again = self._again.questions[index] if index < len(self._again.questions) else None
             here = Surroundings(spans=[(self._then.first_at, self._then.last_at)])
             both = Surroundings(spans=[*here.spans, (self._now.first_at, self._now.last_at)])
-            reads = ["what an earlier cell read"] if self._varies else []
+            cells = [cell.number for turn in question.turns for cell in turn.cells]
+            reads = ["what its last cell read"] if cells and cells[-1] in self._varies else []
             redacted = _is_redacted(self._then.line(question.ended))
             around = Circumstances(then=here, now=both, reads=reads, redacted=redacted)
             told = _answer(self._then, question), _answer(self._now, again)

@@ -13,7 +13,7 @@ from tests.unit.cli.conftest import RunCommand
 def test_each_command_has_a_line_that_is_whole(command: RunCommand) -> None:
     """The commands come in the order in which one meets them, each with a sentence that is not cut."""
     listed = command("--help").out.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
-    names = ["run", "chat", "demo", "runs", "export", "config", "doctor", "audit", "image", "gc"]
+    names = ["run", "chat", "demo", "runs", "export", "replay", "config", "doctor", "audit", "image", "gc"]
     assert [line.split()[0] for line in listed] == names
     assert all(line.endswith(".") and not line.endswith("...") for line in listed)
 
