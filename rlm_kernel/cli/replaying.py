@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 def replay(
     run: str, *, keep: bool, sources: tuple[str, ...], quiet: bool, as_json: bool, verbose: bool, **options: str | None
 ) -> int:
-    """Run a recorded RUN again in a fresh container, and compare each cell with what was recorded.
+    """Run a recorded run again and compare each cell.
 
-    RUN is an id, a beginning or end of one, `last`, or a path. Models and tools answer from the recording: no key and
-    no network is needed, and nothing is paid.
+    RUN is an id, a beginning or end of one, `last`, or a path. It runs in a fresh container,
+    with the recorded answers of models and tools: no key and no network is needed, and nothing is paid.
     """
     output = chosen_output(quiet=quiet, as_json=as_json, verbose=verbose)
     settings = resolve(options)
