@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Mapping, Sequence
+from inspect import Parameter, Signature
 from typing import Any, Literal
 
 import msgspec
@@ -29,6 +30,30 @@ class _Announced(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     returns: str | None
 
 
+class _Text:
+    """Shows itself as a text without quotes."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _described(tool: _Announced) -> str:
+    parameters = [
+        Parameter(
+            each.name,
+            Parameter.KEYWORD_ONLY if each.kind == "keyword" else Parameter.POSITIONAL_OR_KEYWORD,
+            default=Parameter.empty if each.default is None else _Text(each.default),
+            annotation=_Text(each.type),
+        )
+        for each in tool.parameters
+    ]
+    returns = Signature.empty if tool.returns is None else _Text(tool.returns)
+    return ": ".join(filter(None, [f"`{tool.name}{Signature(parameters, return_annotation=returns)}`", tool.doc]))
+
+
 class AnnouncedTools(Toolbox):
     """Announces recorded tools to the kernel; a call is for the recording to answer."""
 
@@ -38,7 +63,8 @@ class AnnouncedTools(Toolbox):
             tools = msgspec.convert(announced, list[_Announced])
             self._names = [tool.name for tool in tools]
             check_names(self.variables, "tool")
-        except (msgspec.ValidationError, ConfigError) as error:
+            self._described = tuple(map(_described, tools))
+        except (msgspec.ValidationError, ConfigError, ValueError) as error:
             raise RecordingDamaged(f"the recorded tools are not what a run announces: {error}") from None
         if len(set(self._names)) < len(tools) or len(tools) > MAX_TOOLS or len(json.dumps(announced)) > MAX_ANNOUNCED:
             raise RecordingDamaged(
@@ -62,8 +88,8 @@ class AnnouncedTools(Toolbox):
         return self._announced
 
     def described(self) -> tuple[str, ...]:
-        """Return their names: no model reads more."""
-        return tuple(self._names)
+        """Return what the model was told of each tool, without schemas: no model reads this one."""
+        return self._described
 
     def refusal(self, name: str) -> str | None:
         """Take calls of the tools there were."""

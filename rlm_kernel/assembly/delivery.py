@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol
@@ -16,6 +17,10 @@ from rlm_kernel.session import Asking, CallKey
 PATIENCE = 5.0
 """Seconds that an answer waits, beside twice the time that it took, for a call before it that is not made."""
 REFUSALS_RECORDED = 100
+
+
+GAP = 0.005
+"""Seconds at most between two answers: what follows on one in the cell goes before the other then, as it did."""
 
 
 class Queue:
@@ -33,21 +38,28 @@ class Queue:
         self._ready: dict[TapedCall, asyncio.Future[None]] = {}
         self._over: set[TapedCall] = set()
         self._late = late
+        self._let: set[TapedCall] = set()
+        self._last = math.inf
 
     def asked(self, call: TapedCall) -> None:
         """Take note that a call is made."""
         self._asked.add(call)
 
     async def turn(self, call: TapedCall) -> None:
-        """Wait until the answers before this one were given, as far as their calls are made in time."""
+        """Wait until the answers before this one were given, as far as their calls are made in time.
+
+        An answer that came a while after the one before it comes a little after that again.
+        """
         ready = self._ready[call] = asyncio.get_running_loop().create_future()
         self._advance()
+        patience = PATIENCE + 2 * max(0.0, self._latest.get(call, 0.0) - call.at)
         try:
-            async with asyncio.timeout(PATIENCE + 2 * max(0.0, self._latest.get(call, 0.0) - call.at)):
-                await asyncio.shield(ready)
-        except TimeoutError:
-            self._pass_over(call)
-            await ready
+            while not ready.done():
+                given = len(self._over)
+                await asyncio.wait([ready], timeout=patience)
+                if len(self._over) == given and not ready.done():
+                    self._pass_over(call)
+                    await ready
         finally:
             self.over(call)
 
@@ -66,10 +78,21 @@ class Queue:
         self._advance()
 
     def _advance(self) -> None:
-        while self._due and (self._due[0] in self._over or self._due[0] in self._ready):
-            call = self._due.popleft()
-            if call in self._ready and not self._ready[call].done():
-                self._ready[call].set_result(None)
+        """Let the first that is due go on if it has its answer; the next one once that is given."""
+        while self._due and self._due[0] in self._over:
+            self._due.popleft()
+        if not self._due or self._due[0] not in self._ready or self._due[0] in self._let:
+            return
+        call = self._due[0]
+        self._let.add(call)
+        loop, ended = asyncio.get_running_loop(), call.ended_at or 0.0
+        gap, self._last = min(GAP, max(0.0, ended - self._last)), ended
+        loop.call_later(gap, _let, self._ready[call])
+
+
+def _let(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 class Played(Protocol):
@@ -85,6 +108,9 @@ class Played(Protocol):
 
     def found(self, call: TapedCall, asking: Asking) -> None:
         """Take note of what a call is on the tape."""
+
+    def reached(self, place: int) -> None:
+        """Take note that the recording was followed up to there."""
 
     def missing(self, cell: int, asking: Asking) -> None:
         """Take note of a call that is not on the tape."""
@@ -135,11 +161,19 @@ class CellAnswers:
                 await self._queue.turn(call)
         finally:
             self._queue.over(call)
+        self._played.reached(call.call.ended or 0)
         return self._played.tape.answer(call)
 
     def _take(self, key: CallKey) -> TapedCall | None:
         for calls in (self._calls.get(key), self._others.get(key)):
             if calls:
+                return calls.popleft()
+        return self._take_redacted(key)
+
+    def _take_redacted(self, key: CallKey) -> TapedCall | None:
+        """Return the next call of which something was kept out: what it asked can't be told, only of whom."""
+        for other, calls in self._calls.items():
+            if calls and calls[0].redacted and (other.kind, other.asked) == (key.kind, key.asked):
                 return calls.popleft()
         return None
 

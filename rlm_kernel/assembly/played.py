@@ -177,6 +177,12 @@ class PlayedSession:
         if call.node is not None:
             self._calls[asking.call] = call
 
+    def reached(self, place: int) -> None:
+        """Spend the budget if it was by then."""
+        while self._spent and self._spent[0][0] < place:
+            _, spent = self._spent.popleft()
+            self._budget.spend(spent)
+
     def missing(self, cell: int, asking: Asking) -> None:
         """Take note of a call that is not on the tape, and say what becomes of it."""
         self.playing.missing.append(Missing(node=self.node, cell=cell, call=asking.call, kind=asking.key.kind))
@@ -236,9 +242,7 @@ class PlayedSession:
         following = self.tape.next_step(place)
         if following is None and self.is_live:
             return
-        while self._spent and (following is None or self._spent[0][0] < following):
-            _, spent = self._spent.popleft()
-            self._budget.spend(spent)
+        self.reached(len(self.tape.tape.recording) if following is None else following)
 
 
 class _RecordedRoot(Wrapper):

@@ -50,6 +50,7 @@ _CODES = (("the run's budget is spent", "budget_exceeded"), ("the run's depth li
 class TapedCall:
     """A call of a cell: `at` and `ended_at` are when it was made and had its end, in UTC; None without one.
 
+    `redacted`: something was kept out of its record, so that `key` is not that of the call as it was made.
     `answered`: it had an answer or a failure of its own, and did not just end with its cell. `node` is the session that
     answered it, if one did.
     """
@@ -57,6 +58,7 @@ class TapedCall:
     key: CallKey
     call: Call
     at: float
+    redacted: bool = False
     answered: bool = False
     ended_at: float | None = None
     node: str | None = None
@@ -307,7 +309,7 @@ class NodeTape:
                 key = CallKey("tool", event.tool, digest(event.arguments))
             case other:
                 raise errors.RecordingDamaged(f"{self._recording.path}: {type(other).__name__} is no call")
-        taped = TapedCall(key, call, record.at)
+        taped = TapedCall(key, call, record.at, redacted=bool(record.redacted))
         if call.kind == "rlm":
             path = f"{self.path}/{call.name}" if self.path else call.name
             taped.node = path if path in self._recording.nodes else None

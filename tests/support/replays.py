@@ -60,7 +60,8 @@ def told(folder: Path, nodes: dict[str, str] | None = None) -> dict[str, list[An
     for record in read_events(folder / EVENTS_FILE if folder.is_dir() else folder):
         node = record.node if nodes is None else nodes[record.node]
         if (line := _line(record.event)) is not None:
-            lines = found.setdefault(node, [])
+            # What a cell shows and what its calls are told come on ways of their own.
+            lines = found.setdefault(f"{node} calls" if isinstance(record.event, _OF_CALLS) else node, [])
             if lines and line[0] == lines[-1][0] == "text":
                 lines[-1] = ("text", lines[-1][1], lines[-1][2] + line[2])
             else:
@@ -68,6 +69,7 @@ def told(folder: Path, nodes: dict[str, str] | None = None) -> dict[str, list[An
     return found
 
 
+_OF_CALLS = (SubcallReplied, SubcallFailed, ToolReplied, ToolFailed)
 _TOLD: dict[type, tuple[str, ...]] = {
     QuestionAsked: ("question", "schema"),
     ModelRequested: ("model", "history", "messages"),
@@ -91,5 +93,7 @@ def _line(event: Any) -> tuple[Any, ...] | None:
         if output["output_type"] == "stream":
             return "text", output["name"], output["text"]
         return "output", {name: value for name, value in output.items() if name != "traceback"}
+    if isinstance(event, SubcallFailed) and event.error == "Refused":
+        return None  # what was refused before it was taken is taken now, and then told the same
     fields = _TOLD.get(type(event))
     return None if fields is None else (type(event).__name__, *(getattr(event, name) for name in fields))
