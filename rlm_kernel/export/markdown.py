@@ -8,7 +8,7 @@ from functools import singledispatch
 from rlm_kernel.export.parts import Block, Close, CodeCell, Heading, Open, Part, Prose, Table, Words
 from rlm_kernel.export.prose import prose_markdown
 from rlm_kernel.export.shown import Display, Failure, Picture, Shown, Stream
-from rlm_kernel.export.text import fenced, in_html, in_markdown, one_line, printed, seen
+from rlm_kernel.export.text import fenced, in_html_of_notebooks, in_markdown, one_line, printed, seen
 from rlm_kernel.export.told import STATUSES, duration
 
 
@@ -72,7 +72,7 @@ def _(part: CodeCell) -> str:
 
 def in_summary(text: str) -> str:
     """Escape the text of a summary, which is HTML on one line."""
-    return in_html(one_line(text))
+    return in_html_of_notebooks(one_line(text))
 
 
 def left_out(output: Display) -> list[str]:

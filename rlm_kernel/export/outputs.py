@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -12,13 +13,13 @@ from rlm_kernel.recording import Recording
 from rlm_kernel.recording.index import Cell, Node
 from rlm_kernel.types import JSON
 
-_MOST_UPDATED = 64 * 1024 * 1024
+_MOST_UPDATED = 16 * 1024 * 1024
 """Bytes of updates that a document takes: one update may change any number of displays, and is written for each."""
 
 
 class _Change(msgspec.Struct, frozen=True):
-    display_id: str | None = None
-    update: bool = False
+    display_id: Any = None
+    update: Any = False
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -67,7 +68,7 @@ def _updates(recording: Recording, node: Node) -> Iterator[tuple[str, int]]:
     """Yield the name of each display that is updated and where, its last update last."""
     for seq in sorted(seq for cell in node.cells.values() for seq in cell.outputs):
         change = _LINE.decode(recording.line(seq)).event
-        if change.update and change.display_id:
+        if change.update is True and isinstance(change.display_id, str):
             yield change.display_id, seq
 
 

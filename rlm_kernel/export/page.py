@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Callable, Iterable
 from functools import singledispatch
 
-from rlm_kernel.export.markdown import in_summary
 from rlm_kernel.export.parts import Block, Close, CodeCell, Heading, Open, Part, Prose, Table, Words
 from rlm_kernel.export.prose import prose_html
 from rlm_kernel.export.shown import Display, Failure, Picture, Shown, Stream
@@ -91,7 +90,7 @@ def _(part: Table) -> str:
 
 @as_html.register
 def _(part: Open) -> str:
-    return f"<details><summary>{in_summary(part.summary)}</summary>\n"
+    return f"<details><summary>{in_html(one_line(part.summary))}</summary>\n"
 
 
 @as_html.register

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from rlm_kernel import events as ev
 from rlm_kernel.controller.fences import find_fences
 from rlm_kernel.controller.reply import without_thinking
+from rlm_kernel.errors import RecordingDamaged
 from rlm_kernel.export.about import About, usage_table
 from rlm_kernel.export.asides import Asides
 from rlm_kernel.export.calls import call_parts
@@ -38,9 +39,22 @@ class Story:
         self._outputs = Outputs(recording, self._node)
         self._asides = Asides(recording, self._node)
         self._sums = Sums()
+        self.damage = recording.damage
 
     def parts(self) -> Iterator[Part]:
-        """Yield the parts, from the title to the table of what it took."""
+        """Yield the parts, from the title to the table of what it took, or to a record that is none: see `damage`."""
+        depth = 0
+        try:
+            for part in self._parts():
+                yield part
+                depth += isinstance(part, Open) - isinstance(part, Close)
+        except RecordingDamaged as error:
+            self.damage = str(error)
+            for _ in range(depth):
+                yield Close()
+            yield Words(f"This recording is damaged. What stands before the damage is here. {error}", alarm=True)
+
+    def _parts(self) -> Iterator[Part]:
         yield self._heading(1, f"Run {self.about.started.run}" if not self._nested else "Session")
         for warning in self.about.warnings() if not self._nested else []:
             yield Words(warning, alarm=True)
@@ -151,7 +165,7 @@ class Story:
         yield Words(f"A session answered it; --node {path} exports that one alone.")
         if self._nested < MAX_NESTED:
             yield Open(f"Session {path}")
-            yield from Story(self.recording, path, self._shorten, self._nested + 1).parts()
+            yield from Story(self.recording, path, self._shorten, self._nested + 1)._parts()
             yield Close()
 
     def _end(self) -> Iterator[Part]:

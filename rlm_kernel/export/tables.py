@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-from rlm_kernel.export.text import in_html, seen
+from rlm_kernel.export.text import in_html_of_notebooks, seen
 
 MAX_CHARACTERS = 1_000_000
 _TOKEN = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)(?:[\s/][^<>]*)?>|<[!?][^<>]*>|[^<]+|<")
@@ -54,4 +54,4 @@ def _write_tag(tag: str, written: list[str], opened: list[str], *, closing: bool
 def _text(text: str) -> str:
     """Return text on one line, with nothing that Markdown or mathematics around it would take for its own."""
     text = " ".join(seen(html.unescape(text)).split()) or " "
-    return "".join(f"&#{ord(mark)};" if mark in "`*_[]\\$~" else mark for mark in in_html(text))
+    return "".join(f"&#{ord(mark)};" if mark in "`*_[]~" else mark for mark in in_html_of_notebooks(text))

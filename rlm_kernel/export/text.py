@@ -9,13 +9,17 @@ from rlm_kernel.text import ESCAPES, encodable
 from rlm_kernel.types import JSON
 
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
-_SPECIAL = re.compile(r"[\\`*_\[\]{}<>&|~$]")
+_UNUSUAL = re.compile(f"{_UNSEEN.pattern}|[\ud800-\udfff]")
+_SPECIAL = re.compile(r"[$\\`*_\[\]<>&|~@]|:(?=//)|(?<=[wW])\.")
+_MATHEMATICS = re.compile(r"[$\\]")
 _AT_START = re.compile(r"^([ \t]*)(?:([#+\-=])|(\d{1,9})([.)])(?=[ \t]|$))", re.MULTILINE)
 _TICKS = re.compile("`+")
 
 
 def seen(text: str) -> str:
     """Return `text` without terminal codes; each control character and each mark that reorders text as `\\u202e`."""
+    if _UNUSUAL.search(text) is None:
+        return text
     text = ESCAPES.sub("", text).replace("\r\n", "\n")
     return encodable(_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
@@ -47,7 +51,12 @@ def shortened(text: str, limit: int | None) -> str:
 
 def in_markdown(text: str) -> str:
     """Escape `text` so that it is text in Markdown, and nothing else; it has no line breaks that mean a new block."""
-    return _AT_START.sub(_escaped_start, _SPECIAL.sub(r"\\\g<0>", text))
+    return _AT_START.sub(_escaped_start, _SPECIAL.sub(_escaped, text))
+
+
+def in_html_of_notebooks(text: str) -> str:
+    """Escape `text` for HTML in Markdown or in a notebook, where some marks begin mathematics in any text."""
+    return _MATHEMATICS.sub(_escaped, in_html(text))
 
 
 def in_html(text: str) -> str:
@@ -66,6 +75,11 @@ def fenced(text: str, language: str) -> str:
     """Return `text` as a fenced block that no line of it can end."""
     fence = "`" * max(3, 1 + max((len(run) for run in _TICKS.findall(text)), default=0))
     return f"{fence}{language}\n{text.removesuffix(chr(10))}\n{fence}\n"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """Escape a mark; one of mathematics gets an element of its own, as a backslash would not keep it from beginning."""
+    return f"<span>&#{ord(found[0])};</span>" if found[0] in "$\\" else f"\\{found[0]}"
 
 
 def _escaped_start(found: re.Match[str]) -> str:

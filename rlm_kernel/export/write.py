@@ -56,13 +56,13 @@ def export_run(
             wanted = to or _format_of(Path(output))
             path = _target(Path(output), about.started.run, wanted, force=force)
             with whole_file(path, force=force) as file:
-                _write(opened, wanted, file, node, shorten)
+                damage = _write(opened, wanted, file, node, shorten)
         else:
             if to is None:
                 raise ConfigError(f"say in which format: {', '.join(FORMATS)}")
             path = None
-            _write(opened, to, output, node, shorten)
-        return Exported(path=path, run=about.started.run, warnings=tuple(about.warnings()), damage=opened.damage)
+            damage = _write(opened, to, output, node, shorten)
+        return Exported(path=path, run=about.started.run, warnings=tuple(about.warnings()), damage=damage)
 
 
 @contextlib.contextmanager
@@ -124,12 +124,13 @@ def _format_of(output: Path) -> Format:
     raise ConfigError(f"what format is {output}? Say so with --to: {', '.join(FORMATS)}")
 
 
-def _write(recording: Recording, to: Format, file: BinaryIO, node: str, shorten: int | None) -> None:
+def _write(recording: Recording, to: Format, file: BinaryIO, node: str, shorten: int | None) -> str | None:
+    """Write the document, and return where the recording's damage is, if there is any."""
     if to == "jsonl":
         if shorten is not None:
             raise ConfigError("--shorten is not for jsonl, which holds the records as they are")
         _write_records(recording, node, file)
-        return
+        return recording.damage
     story = Story(recording, node, shorten)
     text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="\n", write_through=False)
     try:
@@ -142,6 +143,7 @@ def _write(recording: Recording, to: Format, file: BinaryIO, node: str, shorten:
         text.flush()
     finally:
         text.detach()
+    return story.damage
 
 
 class _Node(msgspec.Struct, frozen=True):
