@@ -185,6 +185,7 @@ class _Nodes:
         """Pair the calls of both cells; one without its like is a difference of the cell."""
         unpaired: dict[bytes, deque[Call]] = defaultdict(deque)
         more = []
+        below: dict[str, str] = {}
         for call in recorded.calls:
             unpaired[_content(self._then, call)].append(call)
         for call in again.calls:
@@ -192,7 +193,10 @@ class _Nodes:
             if not like:
                 more.append(_said(self._now, call))
             elif (pair := like.popleft()).kind == "rlm":
-                self._below.append((_path(self._recorded, pair), _path(self._again, call)))
+                below[pair.name] = _path(self._again, call)
+        self._below += [
+            (_path(self._recorded, call), below[call.name]) for call in recorded.calls if call.name in below
+        ]
         fewer = [_said(self._then, call) for calls in unpaired.values() for call in calls]
         if not (more or fewer):
             return found
