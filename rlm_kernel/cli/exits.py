@@ -78,7 +78,7 @@ OTHERS: dict[int, str] = {
     AUDIT_FAILED: "The audit found a claim that does not hold; known limits alone are no failure.",
     NOT_READY: "The doctor found what keeps sessions from running.",
     NOT_SWEPT: "Something that killed sessions left could not be removed.",
-    DIFFERENT: "The replay ran, and something in it is not as it was recorded.",
+    DIFFERENT: "Two runs, or a run and its replay, are not the same.",
     HUNG_UP: "Ended by SIGHUP, as when the terminal is closed; everything was removed.",
     INTERRUPTED: "Interrupted with Ctrl-C; everything was removed.",
     BROKEN_PIPE: "Standard output was closed by its reader.",

@@ -106,6 +106,7 @@ def _question(recording: Recording, question: Question) -> dict[str, Any]:
     told = {
         "ask": question.number,
         "question": recording.expect(question.asked, QuestionAsked).question,
+        "turns": len(question.turns),
         "status": None,
         "answer": None,
         "problem": None,

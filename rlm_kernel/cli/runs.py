@@ -6,6 +6,7 @@ import click
 
 from rlm_kernel.cli.bundles import pack, unpack, verify
 from rlm_kernel.cli.options import InOrder
+from rlm_kernel.cli.runs_compare import compare
 from rlm_kernel.cli.runs_delete import delete, prune
 from rlm_kernel.cli.runs_list import list_runs
 from rlm_kernel.cli.runs_show import show
@@ -32,6 +33,7 @@ def runs() -> None:
 
 runs.add_command(list_runs)
 runs.add_command(show)
+runs.add_command(compare)
 runs.add_command(delete)
 runs.add_command(prune)
 runs.add_command(pack)

@@ -120,6 +120,11 @@ def test_nothing_of_a_run_that_is_shown_reaches_the_terminal_as_it_is(state: Pat
             finished("failed", EVIL, EVIL),
         ],
     )
+    other = [started(EVIL), QuestionAsked(ask=1, question=EVIL), TurnStarted(turn=1)]
+    write_run(state, run_id(0), [*other, CellStarted(cell=1, turn=1, code=f"{EVIL}{EVIL}"), finished(answer=EVIL)])
+    ended = command("runs", "compare", run_id(0), "last")
+    assert ended.status == 54
+    assert not {"\x1b", "\x07", "\r", "\u202e", "\x9b"} & set(ended.out)
     for options in ([], ["--full"], ["--cell", "1"], ["--turn", "1"]):
         ended = command("runs", "show", "last", *options)
         assert ended.status == 0, ended.err
