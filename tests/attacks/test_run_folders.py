@@ -120,7 +120,7 @@ def test_nothing_of_a_run_that_is_shown_reaches_the_terminal_as_it_is(state: Pat
             finished("failed", EVIL, EVIL),
         ],
     )
-    other = [started(EVIL), QuestionAsked(ask=1, question=EVIL), TurnStarted(turn=1)]
+    other: list[AnyEvent] = [started(EVIL), QuestionAsked(ask=1, question=EVIL), TurnStarted(turn=1)]
     write_run(state, run_id(0), [*other, CellStarted(cell=1, turn=1, code=f"{EVIL}{EVIL}"), finished(answer=EVIL)])
     ended = command("runs", "compare", run_id(0), "last")
     assert ended.status == 54
