@@ -1,4 +1,4 @@
-"""What is done with a recording of 100,000 events: time and memory of whole commands, against reading its file."""
+"""What is done with a recording of 100,000 events: processor time and memory of commands, against reading its file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +36,15 @@ WORDS = [
 ]
 USED = Usage(calls=1, input_tokens=900, output_tokens=120, cost_usd=0.0004)
 
+LAUNCH = """
+import os, sys
+null = os.open(os.devnull, os.O_WRONLY)
+files = [(os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, null, 2)]
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=files)
+_, status, used = os.wait4(child, 0)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024, os.waitstatus_to_exitcode(status))
+"""
+"""A small process that starts the measured one: a peak of memory is never less than that of who started it."""
 READ = "import sys\nfor line in open(sys.argv[1], 'rb'): pass"
 INDEX = "import sys; from pathlib import Path; from rlm_kernel.recording import Recording; Recording(Path(sys.argv[1]))"
 
@@ -111,7 +119,7 @@ def _printed(text: str) -> dict[str, JSON]:
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """What a process took, in seconds and, at its peak, bytes."""
+    """What a process took, in seconds of processor time and, at its peak, bytes."""
 
     seconds: float
     memory: float
@@ -119,13 +127,12 @@ class _Taken:
 
 def _took(arguments: Sequence[str]) -> _Taken:
     """Run this interpreter with `arguments` and return what it took. Raise `RuntimeError` if it fails."""
-    started = time.perf_counter()
-    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL) as process:
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(arguments)} ended with {process.returncode}")
-    return _Taken(time.perf_counter() - started, used.ru_maxrss * 1024.0)
+    command = [sys.executable, "-I", "-S", "-c", LAUNCH, sys.executable, *arguments]
+    told = subprocess.run(command, stdout=subprocess.PIPE, check=True, env={**os.environ, "COLUMNS": "120"}).stdout
+    seconds, memory, status = map(float, told.split())
+    if status:
+        raise RuntimeError(f"{' '.join(arguments)} ended with {status:.0f}")
+    return _Taken(seconds, memory)
 
 
 def _commands(path: Path, state_dir: Path) -> dict[str, list[str]]:
