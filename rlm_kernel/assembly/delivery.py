@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import islice
 from typing import Protocol
 
 from rlm_kernel.bridge import KnownFailure
@@ -17,6 +18,8 @@ from rlm_kernel.session import Asking, CallKey
 PATIENCE = 5.0
 """Seconds that an answer waits, beside twice the time that it took, for a call before it that is not made."""
 REFUSALS_RECORDED = 100
+MOST_TRIED = 1_000
+"""Of calls with redacted texts as many are held against one that is made."""
 
 
 GAP = 0.005
@@ -133,6 +136,8 @@ class CellAnswers:
         for call in cell.calls:
             self._calls[call.key].append(call)
         self._others = {} if self._whole else others
+        known = [*self._calls.values(), *self._others.values()]
+        self._redacted = [calls for calls in known if calls and calls[0].redacted]
         self._queue = Queue(cell.calls, lambda call: played.late(cell.number, call))
 
     @property
@@ -147,7 +152,7 @@ class CellAnswers:
 
     async def answer(self, asking: Asking) -> Completion:
         """Give a call what it was given, in its turn; what is not on the tape is a mismatch, or made live."""
-        call = self._take(asking.key)
+        call = self._take(asking.key) or self._take_redacted(asking)
         if call is None:
             return await self._unknown(asking)
         self._played.found(call, asking)
@@ -168,12 +173,12 @@ class CellAnswers:
         for calls in (self._calls.get(key), self._others.get(key)):
             if calls:
                 return calls.popleft()
-        return self._take_redacted(key)
+        return None
 
-    def _take_redacted(self, key: CallKey) -> TapedCall | None:
-        """Return the next call of which something was kept out: what it asked can't be told, only of whom."""
-        for other, calls in self._calls.items():
-            if calls and calls[0].redacted and (other.kind, other.asked) == (key.kind, key.asked):
+    def _take_redacted(self, asking: Asking) -> TapedCall | None:
+        """Take the first call that may be this one, of those whose texts are not recorded in full."""
+        for calls in islice(filter(None, self._redacted), MOST_TRIED):
+            if self._played.tape.may_be(calls[0], asking.key, asking.text):
                 return calls.popleft()
         return None
 

@@ -38,9 +38,10 @@ LED = frozenset(
         "rebuild",
         "default_chunk_strategy",
         "shown_output",
+        "redact",
     ]
 )
-"""Settings of how the root model is led and how cells run: as recorded, if not given anew."""
+"""Settings of how the root model is led and how cells run, and of what is not told: as recorded, if not given anew."""
 
 LIMITS = frozenset(
     [
@@ -86,6 +87,8 @@ def recorded_settings(
         name = setting.name
         if name in given or name not in LED | LIMITS or name not in started.settings:
             continue
+        if name == "redact" and (own.redact is not None or started.settings[name] is None):
+            continue
         try:
             value = _checked(setting, started.settings[name])
         except ConfigError as error:
@@ -107,6 +110,8 @@ def _checked(setting: Setting, value: JSON) -> object:
     read = setting.read_value(value, "it")
     if setting.name == "profile" and isinstance(read, str) and ("/" in read or read.endswith(".md")):
         raise ConfigError("a path counts only where it is given anew, with --profile")
+    if setting.name == "redact" and isinstance(read, str) and "/" in read:
+        raise ConfigError("an expression counts only where it is given anew, with --redact")
     return read
 
 

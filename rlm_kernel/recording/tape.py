@@ -37,10 +37,12 @@ from rlm_kernel.events import (
 )
 from rlm_kernel.models.model import Completion
 from rlm_kernel.recording.index import Asked, Call, Cell, Node, Question, Recording
+from rlm_kernel.recording.redaction import fits
 from rlm_kernel.session import CallKey, digest
 from rlm_kernel.types import Origin, Usage
 
 _REFUSED_SHOWN = 1_000
+_TEXTS = frozenset(["prompt", "arguments"])
 _SEEDS = 2**32
 _LATEST = 4_000_000_000.0
 _CODES = (("the run's budget is spent", "budget_exceeded"), ("the run's depth limit is reached", "depth_exceeded"))
@@ -50,9 +52,8 @@ _CODES = (("the run's budget is spent", "budget_exceeded"), ("the run's depth li
 class TapedCall:
     """A call of a cell: `at` and `ended_at` are when it was made and had its end, in UTC; None without one.
 
-    `redacted`: something was kept out of its record, so that `key` is not that of the call as it was made.
     `answered`: it had an answer or a failure of its own, and did not just end with its cell. `node` is the session that
-    answered it, if one did.
+    answered it, if one did. `redacted`: something was taken out of its text before that was recorded.
     """
 
     key: CallKey
@@ -244,6 +245,17 @@ class NodeTape:
             case other:
                 raise errors.RecordingDamaged(f"{self._recording.path}: {type(other).__name__} is no model's reply")
 
+    def may_be(self, call: TapedCall, key: CallKey, text: str) -> bool:
+        """Tell whether a call, whose text was redacted, may be the one that is made with `key` and `text`."""
+        if not call.redacted or call.key._replace(prompt=key.prompt) != key:
+            return False
+        match self._recording.event(call.call.requested):
+            case SubcallRequested() as event:
+                return fits(event.prompt, text)
+            case ToolRequested() as event:
+                return fits(event.arguments, text)
+        return False
+
     def answer(self, call: TapedCall) -> Completion:
         """Return what a call of a cell was given. Raise `KnownFailure` with what it was told instead."""
         assert call.call.ended is not None
@@ -309,7 +321,7 @@ class NodeTape:
                 key = CallKey("tool", event.tool, digest(event.arguments))
             case other:
                 raise errors.RecordingDamaged(f"{self._recording.path}: {type(other).__name__} is no call")
-        taped = TapedCall(key, call, record.at, redacted=bool(record.redacted))
+        taped = TapedCall(key, call, record.at, redacted=not _TEXTS.isdisjoint(record.redacted))
         if call.kind == "rlm":
             path = f"{self.path}/{call.name}" if self.path else call.name
             taped.node = path if path in self._recording.nodes else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rlm_kernel.errors import RecordingError
 from rlm_kernel.events import CellOutput, CellStarted, RunFinished, RunStarted, SubcallRequested
 from rlm_kernel.recording import EVENTS_FILE, Recording, fits
 from tests.docker.test_rlm import cell, script, settings
+from tests.support.replays import run_again, without_models
 from tests.support.sinks import Events
 
 __all__ = ["settings"]
@@ -79,3 +81,31 @@ async def test_a_hook_that_fails_ends_the_run(settings: Settings, tmp_path: Path
     assert SECRET.encode() not in events.read_bytes()
     with Recording(events) as recording:
         assert recording.finished is None
+
+
+def shout(text: str) -> str:
+    """Say it louder."""
+    return text.upper()
+
+
+async def test_calls_are_found_again_by_what_is_left_of_them(settings: Settings, tmp_path: Path) -> None:
+    """A replay makes them with the whole texts, as the context has them; it has the answers as they are recorded."""
+    root = script(
+        tmp_path,
+        cell(f"one = llm_query('plain')\ntwo = llm_query('tell ' + context)\nthree = shout(context + ' {KEY}')"),
+        cell("FINAL([one, two, three])"),
+    )
+    rlm = RLM(
+        root,
+        script(tmp_path, "first", f"second {SECRET}"),
+        settings=replace(settings, redact="keys"),
+        redact=lambda text: text.replace(SECRET, REDACTED).replace(SECRET.upper(), REDACTED),
+        tools=[shout],
+    )
+    async with rlm:
+        result = await rlm.acompletion("Which?", SECRET)
+    assert SECRET.upper() in result.answer
+    again = await run_again(without_models(settings), result.recording, SECRET)
+    assert (again.error, again.missing, again.late) == (None, [], [])
+    assert again.result is not None
+    assert json.loads(again.result.answer) == ["first", f"second {REDACTED}", f"{REDACTED} {KEY.upper()}"]

@@ -84,6 +84,20 @@ def test_everything_else_is_the_users_own(tmp_path: Path) -> None:
     assert said == ["the recorded --profile does not count: a path counts only where it is given anew, with --profile"]
 
 
+@pytest.mark.parametrize(
+    ("theirs", "own", "count"),
+    [("keys", None, "keys"), ("keys", "/x/", "/x/"), (None, "keys", "keys"), ("/(a+)+b/", None, None), (7, None, None)],
+)
+def test_what_was_kept_out_stays_out(tmp_path: Path, theirs: JSON, own: str | None, count: str | None) -> None:
+    """Unless the user has a word of their own on it. An expression of someone else's, which may hang, never counts."""
+    said: list[str] = []
+    with recorded(tmp_path, {"redact": theirs}) as recording:
+        assert recorded_settings(recording, Settings(redact=own), tell=said.append).redact == count
+        assert recorded_settings(recording, Settings(), given={"redact"}).redact is None
+    assert bool(said) == (count is None)
+    assert all("--redact" in line for line in said)
+
+
 def test_the_list_of_what_counts_is_whole() -> None:
     """Each name is a setting's, and none of them is in both lists."""
     assert {setting.name for setting in SETTINGS} >= LED | LIMITS

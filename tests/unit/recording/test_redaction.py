@@ -14,15 +14,19 @@ from rlm_kernel.events import (
     CellFinished,
     CellOutput,
     CellStarted,
+    ContextStored,
     ModelReplied,
     ModelRequested,
     Notice,
+    QuestionAsked,
     RunFinished,
     RunStarted,
     SubcallRequested,
     TurnStarted,
 )
 from rlm_kernel.recording import REDACTED, Recording, RecordingLog, Redaction, fits, hooks_of, read_events
+from rlm_kernel.recording.tape import Tape
+from rlm_kernel.session import CallKey, digest
 from rlm_kernel.types import JSON, Message, ToolCall, Usage
 
 RUN = "20261121T073000Z-1f0c9a3e"
@@ -266,3 +270,30 @@ def test_crafted_marks_neither_match_nor_take_long() -> None:
         fits("a" + REDACTED.join([piece] * 900) + "c", "a" * 2_000_000 + "d")
         fits("a" + REDACTED.join([piece] * 900) + "c", "a" * 2_000_000 + "c")
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("struck", [True, False])
+def test_only_what_was_redacted_is_matched_by_what_is_left(tmp_path: Path, *, struck: bool) -> None:
+    """A mark that a program wrote is text like any other; model, kind and context of a call have to be the same."""
+    with RecordingLog(tmp_path, RUN, redaction=Redaction([hide]) if struck else None) as log:
+        for event in (
+            everywhere()[0],
+            ContextStored(digest="d", kind="str", size=1, source="x"),
+            QuestionAsked(ask=1, question="?"),
+            TurnStarted(turn=1),
+            CellStarted(cell=1, turn=1, code=""),
+            SubcallRequested(
+                call="s1", cell=1, model="m", prompt=f"tell {SECRET}" if struck else f"tell {REDACTED}", asked="m"
+            ),
+        ):
+            log.emit(event)
+    with Recording(log.path) as recording:
+        tape = Tape(recording).node("")
+        assert tape is not None
+        (call,) = tape.cell(1).calls
+        text = "tell anybody"
+        key = CallKey("llm", "m", digest(text))
+        assert tape.may_be(call, key, text) is struck
+        assert not tape.may_be(call, key, "anybody")
+        assert not tape.may_be(call, key._replace(asked="other"), text)
+        assert not tape.may_be(call, key._replace(kind="rlm"), text)
