@@ -67,7 +67,7 @@ class Outputs:
 def _updates(recording: Recording, node: Node) -> Iterator[tuple[str, int]]:
     """Yield the name of each display that is updated and where, its last update last."""
     for seq in sorted(seq for cell in node.cells.values() for seq in cell.outputs):
-        change = _LINE.decode(recording.line(seq)).event
+        change = recording.part(seq, _LINE).event
         if change.update is True and isinstance(change.display_id, str):
             yield change.display_id, seq
 

@@ -10,13 +10,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
+import msgspec
+
 from rlm_kernel.errors import RecordingDamaged, RecordingError
 from rlm_kernel.events import AnyEvent, ContextStored, Event, Record, RunFinished, RunStarted
 from rlm_kernel.recording.chain import Chain, LeanEvent
-from rlm_kernel.recording.reader import KNOWN_EVENTS, decode_line, open_recording, read_line, reading
+from rlm_kernel.recording.reader import KNOWN_EVENTS, NO_RECORD, decode_line, open_recording, read_line, reading
 
 CallKind = Literal["llm", "rlm", "tool"]
 E = TypeVar("E", bound=Event)
+T = TypeVar("T")
 
 MOST_NODES = 100_000
 """Sessions that one recording may have; each takes some hundred bytes of memory."""
@@ -187,6 +190,13 @@ class Recording:
         if not isinstance(record, Record):
             raise RecordingDamaged(f"{self.path}, line {seq + 1}: this package knows no event {record[:100]!r}")
         return record
+
+    def part(self, seq: int, decoder: msgspec.json.Decoder[T]) -> T:
+        """Return what `decoder` takes of a record. Raise `RecordingDamaged` for what it can't."""
+        try:
+            return decoder.decode(self.line(seq))
+        except NO_RECORD as error:
+            raise RecordingDamaged(f"{self.path}, line {seq + 1}: not a record: {error}") from error
 
     def event(self, seq: int) -> AnyEvent:
         """Return a record's event."""

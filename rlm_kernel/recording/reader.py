@@ -42,7 +42,7 @@ MOST_VALUES = 6_000_000
 """Values that one line may hold, about: in memory a list takes twenty times the bytes that it has in the file. The
 longest message of a container has fewer."""
 _LATEST = 253_402_300_800.0
-_NODE = re.compile(r"(?:s\d{1,9}(?:/s\d{1,9}){0,999})?", re.ASCII)
+_NODE = re.compile(r"(?:s\d{1,9}(?:/s\d{1,9}){0,99})?", re.ASCII)
 
 
 def read_events(

@@ -87,5 +87,8 @@ class _When(msgspec.Struct, frozen=True):
     at: float
 
 
+_WHEN = msgspec.json.Decoder(_When)
+
+
 def _at(recording: Recording, seq: int) -> float:
-    return msgspec.json.decode(recording.line(seq), type=_When).at
+    return recording.part(seq, _WHEN).at
