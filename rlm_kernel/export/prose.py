@@ -55,7 +55,7 @@ class _Writer:
 
     def __init__(self) -> None:
         self._lines: list[str] = []
-        self._prefixes: list[tuple[str, str]] = []
+        self._prefixes: list[tuple[str, str, bool]] = []  # of a first line, of others, whether there was one
         self._numbers: list[int | None] = []
 
     def write(self, tokens: Sequence[Token]) -> str:
@@ -71,7 +71,7 @@ class _Writer:
                 case "list_item_open":
                     self._open_item()
                 case "blockquote_open":
-                    self._prefixes.append(("> ", "> "))
+                    self._prefixes.append(("> ", "> ", False))
                 case "list_item_close" | "blockquote_close":
                     self._prefixes.pop()
                 case "inline":
@@ -91,15 +91,15 @@ class _Writer:
         else:
             mark = f"{number}. "
             self._numbers[-1] = min(number + 1, 999_999_999)
-        self._prefixes.append((mark, " " * len(mark)))
+        self._prefixes.append((mark, " " * len(mark), False))
 
     def _block(self, text: str) -> None:
         """Write one block and an empty line before it."""
         if self._lines:
-            self._lines.append("".join(rest for _, rest in self._prefixes).rstrip())
+            self._lines.append("".join(rest for _, rest, begun in self._prefixes if begun).rstrip())
         for line in text.removesuffix("\n").split("\n"):
-            self._lines.append(("".join(first for first, _ in self._prefixes) + line).rstrip())
-            self._prefixes = [(rest, rest) for _, rest in self._prefixes]
+            self._lines.append(("".join(first for first, _, _ in self._prefixes) + line).rstrip())
+            self._prefixes = [(rest, rest, True) for _, rest, _ in self._prefixes]
 
 
 def _inline(children: Sequence[Token], *, on_one_line: bool) -> str:

@@ -70,11 +70,11 @@ def shown(output: dict[str, JSON]) -> Shown:
     """Return what may be shown of a recorded output, whatever it holds."""
     kind = output.get("output_type")
     if kind == "stream":
-        return Stream("stderr" if output.get("name") == "stderr" else "stdout", joined(output.get("text", "")))
+        return Stream("stderr" if output.get("name") == "stderr" else "stdout", joined(output.get("text")))
     if kind == "error":
         frames = output.get("traceback")
-        lines = [str(frame) for frame in frames] if isinstance(frames, list) else []
-        return Failure(str(output.get("ename", "")), str(output.get("evalue", "")), lines)
+        lines = [joined(frame) for frame in frames] if isinstance(frames, list) else []
+        return Failure(joined(output.get("ename")), joined(output.get("evalue")), lines)
     data, metadata = output.get("data"), output.get("metadata")
     count = output.get("execution_count")
     return _display(

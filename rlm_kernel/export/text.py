@@ -38,8 +38,10 @@ def one_line(text: str) -> str:
 
 
 def joined(value: JSON) -> str:
-    """Return a multi-line string, which nbformat also allows as a list of lines, as one."""
-    return "".join(map(str, value)) if isinstance(value, list) else str(value)
+    """Return a multi-line string, which nbformat also allows as a list of lines, as one; what is no text is empty."""
+    if isinstance(value, list):
+        return "".join(line for line in value if isinstance(line, str))
+    return value if isinstance(value, str) else ""
 
 
 def shortened(text: str, limit: int | None) -> str:
