@@ -24,6 +24,7 @@ from benchmarks import (
     pool,
     recording,
     recursion,
+    replay,
     runtimes,
     subcalls,
     transports,
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[Stage], Awaitable[list[Row]]]] = {
     "runtimes": runtimes.rows,
     "recording": recording.rows,
     "large": large.rows,
+    "replay": replay.rows,
 }
 LEAST_WIDTH = 150
 
