@@ -17,6 +17,8 @@ from rlm_kernel.recording import RecordingLog, new_run_id
 from rlm_kernel.types import JSON, Message, Usage
 
 EVENTS, TURNS, ROUNDS = 100_000, 200, 3
+RUNS = 1_000
+"""Runs that are listed, each of some events, beside the large one."""
 MODEL = "openai:gpt-5"
 WORDS = [
     "the",
@@ -56,6 +58,13 @@ def large_recording(state_dir: Path, count: int = EVENTS, turns: int = TURNS) ->
         for event in _events(run, count, turns):
             log.emit(event)
     return log.path
+
+
+def many_recordings(state_dir: Path, runs: int = RUNS) -> None:
+    """Write `runs` recordings of some dozen events, and a large one."""
+    for _ in range(runs):
+        large_recording(state_dir, count=40, turns=1)
+    large_recording(state_dir)
 
 
 def _events(run: str, count: int, turns: int) -> Iterator[ev.AnyEvent]:
@@ -141,6 +150,7 @@ def _commands(path: Path, state_dir: Path) -> dict[str, list[str]]:
     return {
         "opening the index": ["-c", INDEX, str(path)],
         "runs list": [*kernel, "runs", "list", *state],
+        "runs compare": [*kernel, "runs", "compare", str(path), str(path), *state],
         "runs show": [*kernel, "runs", "show", str(path), *state],
         "export to md": [*export, "md"],
         "export to html": [*export, "html"],
@@ -155,7 +165,10 @@ async def rows(stage: Stage) -> list[Row]:
     """Measure each command in a process of its own, in turn with a process that reads the file line by line."""
     state_dir = stage.folder / "large"
     path = large_recording(state_dir)
+    many = stage.folder / "many"
+    many_recordings(many)
     commands = {"reading": ["-c", READ, str(path)], **_commands(path, state_dir)}
+    commands[f"runs list of {RUNS:,} runs and it"] = ["-m", "rlm_kernel", "runs", "list", "--state-dir", str(many)]
     taken: dict[str, list[_Taken]] = {name: [] for name in commands}
     for _ in range(ROUNDS):
         for name, arguments in commands.items():

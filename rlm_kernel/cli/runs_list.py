@@ -54,19 +54,16 @@ class Wanted:
     descends_from: str | None = None
 
     def of(self, found: Iterable[RunSummary]) -> Iterator[RunSummary]:
-        """Yield those of `found`, the latest first, that are wanted."""
+        """Return those of `found`, the latest first, that are wanted."""
         found = self._descended(found) if self.descends_from else found
-        for summary in found:
-            if self.since is not None and summary.at is not None and summary.at < self.since:
-                return
-            if self._fits(summary):
-                yield summary
+        return filter(self._fits, found)
 
     def _fits(self, summary: RunSummary) -> bool:
         return (
             (not self.states or summary.status in self.states)
             and self.model.lower() in f"{summary.model} {summary.sub_model}".lower()
             and self.question.lower() in summary.question.lower()
+            and (self.since is None or (summary.at is not None and summary.at >= self.since))
             and (self.until is None or (summary.at is not None and summary.at < self.until))
         )
 

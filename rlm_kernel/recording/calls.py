@@ -52,7 +52,7 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 _LINE = msgspec.json.Decoder(_Line)
-_MOST = 1e12
+_MOST = 1e11
 _RETRIES = b'"type":"ModelRetried"'
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from rlm_kernel.errors import RecordingError
 from rlm_kernel.events import SCHEMA_VERSION, RunOrigin, RunStatus
+from rlm_kernel.recording.calls import plausible
 from rlm_kernel.recording.find import run_folders
 from rlm_kernel.recording.folder import EVENTS_FILE
 from rlm_kernel.recording.liveness import is_written
@@ -179,6 +180,8 @@ def _decoded(line: bytes, what: str) -> _Line:
         raise _Damaged(f"{what} is not one: {error}") from None
     if decoded.v > SCHEMA_VERSION:
         raise _Damaged(f"a later version of this package wrote it (schema {decoded.v})")
+    if not plausible(decoded.event.seconds, *decoded.event.usage.values()) or not plausible(decoded.at):
+        raise _Damaged(f"{what} has numbers that can't be")
     return decoded
 
 

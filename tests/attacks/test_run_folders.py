@@ -79,12 +79,16 @@ def test_deep_and_huge_json_is_damage(state: Path) -> None:
     assert [summary.status for summary in summaries(state)] == ["damaged"] * 3
 
 
-def test_times_that_no_calendar_has_are_shown_as_none(state: Path, command: RunCommand) -> None:
-    """The run is listed, as a table and as JSON."""
-    line = b'{"v":2,"seq":0,"at":1e300,"event":{"type":"RunStarted","run":"x","question":"?"}}\n'
-    write_run(state, run_id(1), []).joinpath(EVENTS_FILE).write_bytes(line)
-    assert json.loads(command("runs", "--json").out)["at"] == ""
-    assert run_id(1) in command("runs").out
+def test_numbers_that_cannot_be_are_damage(state: Path, command: RunCommand) -> None:
+    """Times that no calendar has and sums that nobody can add; the runs are listed, as a table and as JSON."""
+    start = b'{"v":2,"seq":0,"at":%s,"event":{"type":"RunStarted","run":"x","question":"?"}}\n'
+    end = b'{"v":2,"seq":1,"at":1,"event":{"type":"RunFinished","status":"answered","usage":{"m":{"calls":1%s}}}}\n'
+    contents = [start % b"1e300", start % b"-1", start % b"1" + end % (b"0" * 400)]
+    for number, content in enumerate(contents):
+        write_run(state, run_id(number), []).joinpath(EVENTS_FILE).write_bytes(content)
+    rows = [json.loads(line) for line in command("runs", "--json").out.splitlines()]
+    assert [row["status"] for row in rows] == ["damaged"] * 3
+    assert max(map(len, command("runs").out.splitlines())) <= 200
 
 
 def test_showing_a_run_waits_for_no_pipe(state: Path, command: RunCommand) -> None:
@@ -149,3 +153,31 @@ def test_a_tree_without_end_is_cut(state: Path, command: RunCommand) -> None:
     write_run(state, run_id(1), events)
     for options in ([], ["--full"], ["--json"], ["--node", "/".join(["s1"] * 50)]):
         assert command("runs", "show", "last", *options).status == 0
+
+
+def test_nothing_outside_of_a_run_goes_with_it(state: Path, tmp_path: Path, command: RunCommand) -> None:
+    """Whatever links its folder holds, by name or by rule; nor does what stands in the store and is no context."""
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("mine")
+    for number in (1, 2):
+        folder = write_run(state, run_id(number), [started(run_id(number)), finished()])
+        (folder / "link").symlink_to(precious)
+        (folder / "file").symlink_to(precious / "file")
+        (folder / "sub").mkdir()
+        (folder / "sub" / "up").symlink_to("..")
+        for path in (folder / EVENTS_FILE, folder / "sub", folder):
+            os.utime(path, (1, 1))
+        for path in (folder / "link", folder / "file", folder / "sub" / "up"):
+            os.utime(path, (1, 1), follow_symlinks=False)
+    contexts = state / "contexts"
+    contexts.mkdir()
+    (contexts / ("a" * 64)).symlink_to(precious / "file")
+    (contexts / ("b" * 64)).symlink_to(precious)
+    (contexts / "known").symlink_to(precious)
+    os.mkfifo(contexts / ("c" * 64))
+    assert command("runs", "delete", run_id(1), "--yes").status == 0
+    assert command("runs", "prune", "--keep-days", "1", "--yes").status == 0
+    assert list((state / "runs").iterdir()) == []
+    assert (precious / "file").read_text() == "mine"
+    assert len(list(contexts.iterdir())) == 4
