@@ -142,6 +142,25 @@ class SchemaAnswer:
         return problems
 
 
+class RecordedAnswer(SchemaAnswer):
+    """A JSON schema whose answers were checked once, perhaps against a type that says more: that counts again."""
+
+    def __init__(self, schema: Mapping[str, JSON], rejected: Mapping[str, str], given: str | None) -> None:
+        """`rejected` says what was wrong with answers, `given` is the one that was taken. Raise `ConfigError`."""
+        super().__init__(schema)
+        self._rejected = rejected
+        self._given = given
+
+    def fitting(self, answer: str) -> str:
+        """Judge `answer` as it was; one that is new, by the schema."""
+        if answer in self._rejected:
+            raise ValueError(self._rejected[answer])
+        text = unfenced(answer)
+        if self._given is not None and self._given in (text, json.dumps(text)):
+            return self._given
+        return super().fitting(answer)
+
+
 def unfenced(answer: str) -> str:
     """Return `answer` without the fence that may stand around all of it."""
     match = _FENCED.fullmatch(answer)

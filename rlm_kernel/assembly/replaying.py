@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rlm_kernel.assembly.announced import AnnouncedTools
 from rlm_kernel.assembly.asked import Asked
@@ -26,6 +26,10 @@ from rlm_kernel.recording import Recording
 from rlm_kernel.recording.tape import NodeTape, Tape
 from rlm_kernel.sandbox.stored import Stored
 from rlm_kernel.tools import Toolbox
+from rlm_kernel.types import JSON
+
+if TYPE_CHECKING:
+    from rlm_kernel.assembly.answers import SchemaAnswer
 
 __all__ = ["Missing", "Plan", "Rerun", "rerun"]
 
@@ -119,13 +123,20 @@ def _questions(root: NodeTape, first: str, plan: Plan) -> Iterator[Asked]:
         if asked.schema is not None and not isinstance(asked.schema, Mapping):
             raise RecordingDamaged("the schema of a recorded question is none")
         try:
-            yield Asked.of(asked.question, asked.schema)
+            question = Asked.of(asked.question)
+            yield question if asked.schema is None else replace(question, check=_check(root, number, asked.schema))
         except ConfigError as error:
             raise RecordingDamaged(f"question {number + 1} of the recording can't be asked: {error}") from error
     if plan.question is not None:
         yield plan.question
     elif not root.questions and first.strip() and plan.how != "replay":
         yield Asked.of(first)
+
+
+def _check(root: NodeTape, number: int, schema: Mapping[str, JSON]) -> SchemaAnswer:
+    from rlm_kernel.assembly.answers import RecordedAnswer  # noqa: PLC0415 - as in `Asked.of`
+
+    return RecordedAnswer(schema, *root.checked(number))
 
 
 class _Recorded(Start):

@@ -16,6 +16,8 @@ from rlm_kernel import errors
 from rlm_kernel.bridge import KnownFailure
 from rlm_kernel.errors import BudgetExceeded, ModelError, RecordingError, RlmKernelError
 from rlm_kernel.events import (
+    AnswerGiven,
+    AnswerRejected,
     BudgetSpent,
     CellFinished,
     CellInterrupted,
@@ -180,6 +182,18 @@ class NodeTape:
     def asks(self, number: int) -> QuestionAsked:
         """Return a question, by its place."""
         return self._recording.expect(self.questions[number].question.asked, QuestionAsked)
+
+    def checked(self, number: int) -> tuple[dict[str, str], str | None]:
+        """Return what was wrong with the answers to a question that were rejected, and the one that was given."""
+        question = self.questions[number].question
+        rejected = {
+            event.answer: event.problem
+            for _, event in self.others()
+            if isinstance(event, AnswerRejected) and event.ask == question.number
+        }
+        ended = question.ended
+        event = self._recording.event(ended) if ended is not None and ended < self.tape.end else None
+        return rejected, event.answer if isinstance(event, AnswerGiven) else None
 
     def next_step(self, after: int) -> int | None:
         """Return where the first request to the root model or cell after a record begins."""

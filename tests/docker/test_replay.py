@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import AfterValidator
 
 from rlm_kernel import RLM, Settings
 from rlm_kernel.assembly.asked import Asked
@@ -75,6 +76,12 @@ def add(a: int, b: int) -> int:
 def broken() -> str:
     """Never do anything."""
     raise RuntimeError("host only")
+
+
+def _even(value: int) -> int:
+    if value % 2:
+        raise ValueError("it is odd")
+    return value
 
 
 def question(*cells: str) -> str:
@@ -149,6 +156,16 @@ async def test_all_that_cells_do_is_done_again(settings: Settings) -> None:
     assert (started.origin.how, started.origin.run) == ("replay", result.run)
     replies = [*events(again.recording, ModelReplied), *events(again.recording, SubcallReplied)]
     assert {(reply.attempts, reply.cached.how, reply.cached.run) for reply in replies} == {(0, "recorded", result.run)}
+
+
+async def test_answers_are_judged_as_they_were(settings: Settings) -> None:
+    """An answer that was rejected is so again, also where its type says more than its schema."""
+    even = Annotated[int, AfterValidator(_even)]
+    async with RLM(settings=settings) as rlm:
+        result = await rlm.acompletion(question("FINAL('3')", "FINAL('4')", ""), "banana", answer_type=even)
+    again = await the_same(settings, result.recording)
+    assert again.result is not None
+    assert (again.result.answer, again.result.turns) == ("4", 2)
 
 
 async def test_sessions_below_run_again(settings: Settings) -> None:
