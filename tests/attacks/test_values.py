@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from rlm_kernel.controller.shown import shown
 from rlm_kernel.events import AnyEvent, CellFinished, CellOutput
-from rlm_kernel.recording import RecordingLog, new_run_id, read_events
+from rlm_kernel.recording import RecordingLog, Redaction, hooks_of, new_run_id, read_events
 from rlm_kernel.session import Session
 from tests.attacks.conftest import assert_usable, memory_bound, run
 from tests.docker.conftest import MIB, OpenSession
@@ -66,6 +67,15 @@ SHOWN = [
     "class R:\n    def _repr_html_(self): return '<script>' * 10**6\nR()",
     "class R:\n    def __getattr__(self, name): return self\n    def __call__(self, *a, **k): return self\nR()",
 ]
+KEY = "sk-" + "a1" * 20
+STRUCK = [
+    *(f"print({piece!r} * ({MIB} // {len(piece)}))" for piece in ("sk-", "eyJaaaaaaaaaa.", "-----BEGIN ", "\\nsk-")),
+    f"FINAL({{f'{KEY}{{n}}': {KEY!r} for n in range(20_000)}})",
+    NESTED.format(depth=95) + f"FINAL([x, {KEY!r}])",
+    f"display({{'application/json': [{{{KEY!r}: 1, '[redacted]': 2, '[redacted] 2': 3}}]}}, raw=True)",
+    f"display({{{KEY!r}: 1, 'text/plain': {KEY!r}}}, metadata={{{KEY!r}: {KEY!r}}}, raw=True)",
+    f"raise type({KEY!r}, (Exception,), {{}})({KEY!r})",
+]
 
 
 class Recorded(Events):
@@ -82,9 +92,11 @@ class Recorded(Events):
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[RecordingLog]:
-    """A recording."""
-    with RecordingLog(tmp_path / "state", new_run_id()) as log:
+def log(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[RecordingLog]:
+    """A recording, with what a test names kept out of it."""
+    named = getattr(request, "param", None)
+    redaction = None if named is None else Redaction(hooks_of(named))
+    with RecordingLog(tmp_path / "state", new_run_id(), redaction=redaction) as log:
         yield log
 
 
@@ -115,6 +127,16 @@ async def test_hostile_outputs(open_test_session: OpenSession, log: RecordingLog
     """Whatever is shown or raised, the cell has a result, the recording takes it, and the session goes on."""
     async with open_test_session(carrier="attach") as session:
         await survives(session, SHOWN, log)
+
+
+@pytest.mark.parametrize("log", ["keys"], indirect=True)
+async def test_hostile_texts_pass_redaction(open_test_session: OpenSession, log: RecordingLog) -> None:
+    """What a cell shows and gives can neither hold up redaction nor break a record by what is taken out of it."""
+    async with open_test_session() as session:
+        started = time.process_time()
+        await survives(session, STRUCK, log)
+        assert time.process_time() - started < 20
+    assert KEY.encode() not in log.path.read_bytes()
 
 
 async def test_nesting_of_every_depth(open_test_session: OpenSession, log: RecordingLog) -> None:
