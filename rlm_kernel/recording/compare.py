@@ -14,7 +14,7 @@ import msgspec
 from rlm_kernel.recording.difference import Difference, readable, trimmed
 from rlm_kernel.recording.normalise import MOST_CHARACTERS, NOWHERE, Surroundings, normalise, struck
 from rlm_kernel.recording.ran import Ran, joined
-from rlm_kernel.recording.redaction import REDACTED
+from rlm_kernel.recording.redaction import REDACTED, fits
 from rlm_kernel.types import JSON
 
 Verdict = Literal["identical", "normalised", "varies", "different"]
@@ -170,24 +170,15 @@ def _same(one: str, other: str, around: Circumstances) -> tuple[list[str] | None
     then, now = normalise(one, around.then), normalise(other, around.now)
     if then.text == now.text:
         return struck(then, now), then.text, now.text
-    if around.redacted and (_fits_around(then.text, now.text) or _fits_around(now.text, then.text)):
+    if around.redacted and (_may_be(then.text, now.text) or _may_be(now.text, then.text)):
         return [*struck(then, now), "redacted"], then.text, now.text
     return None, then.text, now.text
 
 
-def _fits_around(redacted: str, whole: str) -> bool:
-    """Tell whether `whole` has, in order, what stands around the marks in `redacted`."""
-    first, *others = redacted.split(REDACTED)
-    if not others or not whole.startswith(first):
-        return False
-    *inner, last = others
-    at = len(first)
-    for piece in inner:
-        found = whole.find(piece, at)
-        if found < 0:
-            return False
-        at = found + len(piece)
-    return len(whole) - len(last) >= at and whole.endswith(last)
+def _may_be(redacted: str, whole: str) -> bool:
+    """Tell whether `whole` may be what `redacted` was before something, or all of it, was kept out of the recording."""
+    nothing_left = REDACTED in redacted and not redacted.replace(REDACTED, "").strip()
+    return nothing_left or fits(redacted, whole)
 
 
 def _compare_part(then: _Part, now: _Part, around: Circumstances) -> _Findings:

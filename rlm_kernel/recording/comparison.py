@@ -22,6 +22,7 @@ from rlm_kernel.recording.difference import Difference
 from rlm_kernel.recording.index import Call, Cell, Node, Question, Recording
 from rlm_kernel.recording.normalise import HOUR, Surroundings
 from rlm_kernel.recording.ran import Ran, read_cell
+from rlm_kernel.recording.redaction import fits
 from rlm_kernel.recording.words import Reading
 
 Outcome = Literal["identical", "normalised", "varies", "different", "missing", "more", "unfinished"]
@@ -31,6 +32,7 @@ FAILING = frozenset(["different", "missing", "more"])
 MOST_DIFFS = 200
 MOST_PLACES = 1000
 _CALLS_SAID = 20
+_MOST_TRIED = 100
 _PROMPT_SAID = 100
 _FROM_OUTSIDE: frozenset[CellStatus] = frozenset(["timed_out", "interrupted", "kernel_died"])
 
@@ -184,23 +186,31 @@ class _Nodes:
     def _with_calls(self, found: Compared, recorded: Cell, again: Cell) -> Compared:
         """Pair the calls of both cells; one without its like is a difference of the cell."""
         unpaired: dict[bytes, deque[Call]] = defaultdict(deque)
-        more = []
+        more: list[Call] = []
         below: dict[str, str] = {}
         for call in recorded.calls:
             unpaired[_content(self._then, call)].append(call)
         for call in again.calls:
             like = unpaired.get(_content(self._now, call))
             if not like:
-                more.append(_said(self._now, call))
+                more.append(call)
             elif (pair := like.popleft()).kind == "rlm":
                 below[pair.name] = _path(self._again, call)
+        fewer = [call for calls in unpaired.values() for call in calls]
+        for one, other in (pairs := list(self._redacted_pairs(fewer, more))):
+            fewer.remove(one)
+            more.remove(other)
+            if one.kind == "rlm":
+                below[one.name] = _path(self._again, other)
+        if pairs:
+            word = "normalised" if found.verdict == "identical" else found.verdict
+            found = msgspec.structs.replace(found, verdict=word, rules=sorted({*found.rules, "redacted"}))
         self._below += [
             (_path(self._recorded, call), below[call.name]) for call in recorded.calls if call.name in below
         ]
-        fewer = [_said(self._then, call) for calls in unpaired.values() for call in calls]
         if not (more or fewer):
             return found
-        calls = verdict([], [Difference("calls", _listed(fewer), _listed(more))], found.reads)
+        calls = verdict([], [Difference("calls", _listed(self._then, fewer), _listed(self._now, more))], found.reads)
         worse = found.verdict if found.verdict == "different" else calls.verdict
         return msgspec.structs.replace(
             found,
@@ -208,6 +218,18 @@ class _Nodes:
             where=[*found.where, "calls"],
             diff="\n".join(filter(None, [found.diff, calls.diff])),
         )
+
+    def _redacted_pairs(self, fewer: list[Call], more: list[Call]) -> Iterator[tuple[Call, Call]]:
+        """Yield the calls that are the same as far as one can tell of what was not kept out of the recording."""
+        left = more[:_MOST_TRIED]
+        for one in fewer[:_MOST_TRIED]:
+            if not _is_redacted(self._then.line(one.requested)):
+                continue
+            text = _text(self._then, one)
+            other = next((call for call in left if call.kind == one.kind and fits(text, _text(self._now, call))), None)
+            if other is not None:
+                left.remove(other)
+                yield one, other
 
     def _answers(self) -> Iterator[AnswerCompared]:
         for index, question in enumerate(self._recorded.questions):
@@ -261,19 +283,25 @@ def _content(recording: Recording, call: Call) -> bytes:
     return hashlib.sha256(msgspec.json.encode(told)).digest()
 
 
-def _said(recording: Recording, call: Call) -> str:
+def _text(recording: Recording, call: Call) -> str:
     request = recording.event(call.requested)
-    text = ""
-    if isinstance(request, SubcallRequested):
-        text = request.prompt
-    elif isinstance(request, ToolRequested):
-        text = f"{request.tool} {request.arguments}"
-    return f"{call.kind}: {' '.join(text[:_PROMPT_SAID].split())}"
+    match request:
+        case SubcallRequested():
+            return request.prompt
+        case ToolRequested():
+            return f"{request.tool} {request.arguments}"
+    return ""
 
 
-def _listed(calls: list[str]) -> str:
+def _said(recording: Recording, call: Call) -> str:
+    return f"{call.kind}: {' '.join(_text(recording, call)[:_PROMPT_SAID].split())}"
+
+
+def _listed(recording: Recording, calls: list[Call]) -> str:
     more = len(calls) - _CALLS_SAID
-    return "\n".join([*calls[:_CALLS_SAID], *([f"… {more} more"] if more > 0 else [])])
+    return "\n".join(
+        [*(_said(recording, call) for call in calls[:_CALLS_SAID]), *([f"… {more} more"] if more > 0 else [])]
+    )
 
 
 def _answer(recording: Recording, question: Question | None) -> str:

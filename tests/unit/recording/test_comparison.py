@@ -10,7 +10,7 @@ import pytest
 
 from rlm_kernel import events as ev
 from rlm_kernel.errors import RecordingDamaged
-from rlm_kernel.recording import EVENTS_FILE, Recording, RecordingLog, new_run_id
+from rlm_kernel.recording import EVENTS_FILE, REDACTED, Recording, RecordingLog, Redaction, new_run_id
 from rlm_kernel.recording.comparison import Comparison, compare_runs
 from rlm_kernel.recording.ran import MOST_OUTPUT
 from rlm_kernel.types import Usage
@@ -55,12 +55,18 @@ def replied(call: str, text: str = "ok") -> ev.SubcallReplied:
     )
 
 
-def compare(tmp_path: Path, then: Iterable[Any], now: Iterable[Any], until_turn: int | None = None) -> Comparison:
-    """Record both runs, each of its events with a node if it has one, and compare them."""
-    paths = []
+def compare(
+    tmp_path: Path,
+    then: Iterable[Any],
+    now: Iterable[Any],
+    until_turn: int | None = None,
+    redaction: Redaction | None = None,
+) -> Comparison:
+    """Record both runs, each of its events with a node if it has one, and compare them; `redaction` is the first's."""
+    paths: list[Path] = []
     for uid, events in ((40001, then), (40002, now)):
         run = new_run_id()
-        with RecordingLog(tmp_path, run) as log:
+        with RecordingLog(tmp_path, run, redaction=None if paths else redaction) as log:
             started = ev.RunStarted(
                 run=run, question="q", model="m", sub_model="m", package_version="1", python_version="3"
             )
@@ -186,3 +192,16 @@ def test_more_output_than_a_cell_can_have(tmp_path: Path) -> None:
     long = ev.CellOutput(cell=1, output={"output_type": "stream", "name": "stdout", "text": "x" * (MOST_OUTPUT // 3)})
     with pytest.raises(RecordingDamaged, match="cell 1 has more output than a cell can"):
         compare(tmp_path, cell(1, inside=[long] * 4), cell(1))
+
+
+def test_calls_of_which_something_was_kept_out(tmp_path: Path) -> None:
+    """They are paired by what is left of them; one that was never so differs, whatever its text is."""
+    then = cell(1, inside=[asked("s1", "the key sk-1 of all"), replied("s1")])
+    other = cell(1, inside=[asked("s1", "a key sk-1 of all"), replied("s1")])
+    redaction = Redaction([lambda text: text.replace("sk-1", REDACTED)])
+    found = compare(tmp_path, then, then, redaction=redaction)
+    assert (outcomes(found), found.cells[0].rules) == (["normalised"], ["redacted"])
+    assert found.redacted == ["line 6, SubcallRequested, cell 1, call s1: prompt"]
+    assert outcomes(compare(tmp_path, then, other, redaction=redaction)) == ["different"]
+    printed = cell(1, inside=[asked("s1", "the key [redacted] of all"), replied("s1")])
+    assert outcomes(compare(tmp_path, printed, then)) == ["different"]
