@@ -17,8 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlm_kernel.assembly.recorded import recorded_settings
+from rlm_kernel.assembly.replayed import ReplayReport
 from rlm_kernel.bridge import KnownFailure
 from rlm_kernel.cli.branches import branch_json, tree_lines
+from rlm_kernel.cli.compared import report_json, report_lines
 from rlm_kernel.cli.export_chat import OUTCOMES
 from rlm_kernel.cli.facts import facts
 from rlm_kernel.cli.runs_show import _head
@@ -29,6 +31,7 @@ from rlm_kernel.export.chat_file import export_chat
 from rlm_kernel.export.formats import FORMATS, Format
 from rlm_kernel.export.write import export_run
 from rlm_kernel.recording import Following, Recording, read_events, summarise, verify
+from rlm_kernel.recording.comparison import compare_runs
 from rlm_kernel.recording.pack import Packing, write_bundle
 from rlm_kernel.recording.reader import MOST_VALUES, holds_too_many
 from rlm_kernel.recording.tape import Tape
@@ -116,6 +119,17 @@ def taped(path: Path, state: Path) -> None:
                                 node.answer(call)
 
 
+def compared(path: Path, state: Path) -> None:
+    """Compare a recording with itself and with a sound one, and write what comes of it."""
+    sound = Path(__file__).parents[1] / "recordings" / "v1" / "session" / "events.jsonl"
+    with Recording(path) as one, Recording(sound) as other:
+        for then, now in ((one, one), (one, other), (other, one)):
+            found = compare_runs(then, now)
+            report = ReplayReport(run=then.started.run, replay="r", recording=None, comparison=found)
+            assert json.dumps(report_json(report))
+            assert not set("".join(report_lines(report, verbose=True))) & set("\x07\r\x9b\u202e")
+
+
 def settled(path: Path, state: Path) -> None:
     """Read what of a recording's settings counts where it is run again."""
     with Recording(path) as recording:
@@ -142,6 +156,7 @@ READERS: dict[str, Callable[[Path, Path], Any]] = {
     "export to chat": trained_on,
     "runs show": shown,
     "tape": taped,
+    "replay's comparison": compared,
     "settings": settled,
 }
 
