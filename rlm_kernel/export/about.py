@@ -54,14 +54,16 @@ class About:
         rows = [("Status", self.status), ("Model", started.model), ("Model of sub-calls", started.sub_model)]
         rows.append(("Started", instant(self.at)))
         if finished:
-            rows.append(("Took", f"{duration(finished.seconds)}, {finished.turns} turns"))
+            rows.append(("Took", f"{duration(finished.seconds)}, {finished.turns} turn{'s' * (finished.turns != 1)}"))
             rows.append(("Used", " · ".join(used(sum(self.usage.values(), Usage()))) or "no tokens"))
         rows += [
-            (f"Context {one.name}", f"{one.kind}, {one.size:,} bytes, sha256:{one.digest}") for one in self.contexts
+            (f"Variable {one.name}", f"{one.kind}, {one.size:,} bytes, sha256:{one.digest}") for one in self.contexts
         ]
         if sandbox:
             rows.append(("Sandbox", f"{sandbox.image}, {sandbox.image_id}"))
         rows.append(("rlm_kernel", f"{started.package_version}, Python {started.python_version}"))
+        if redact := started.settings.get("redact"):
+            rows.append(("Kept out of the recording", str(redact)))
         if origin := started.origin:
             rows.append((f"A {origin.how} of", f"{origin.run}, {origin.records} records"))
         return Table(("Run", started.run), rows)

@@ -49,7 +49,7 @@ class _Cells:
         if isinstance(part, CodeCell) and not self._folds:
             self.end()
             self._code_cells += 1
-            self._write(_code_cell(part, f"{self._id}-cell-{part.number}-{part.record}"))
+            self._write(_code_cell(part, f"{self._id}-cell-{part.number % 10**9}-{part.record}"))
             return
         if isinstance(part, Heading) and not self._folds:
             self.end()

@@ -21,7 +21,8 @@ h2, h3 { margin-top: 2rem; border-bottom: 1px solid var(--line); }
 pre { background: var(--code); padding: .6rem .8rem; border-radius: 6px; white-space: pre-wrap; overflow-wrap: anywhere;
   font: 13px/1.45 ui-monospace, monospace; }
 pre.code { border-left: 4px solid #48c; } pre.stderr, pre.error { border-left: 4px solid var(--alarm); }
-table { border-collapse: collapse; display: block; overflow-x: auto; font-size: .9rem; }
+h4, h5, h6 { font-size: 1rem; margin: 1rem 0 .5rem; }
+table { margin: .8rem 0; border-collapse: collapse; display: block; overflow-x: auto; font-size: .9rem; }
 th, td { border: 1px solid var(--line); padding: .2rem .6rem; text-align: left; overflow-wrap: anywhere; }
 details { border: 1px solid var(--line); border-radius: 6px; padding: .3rem .8rem; margin: .5rem 0; }
 summary { cursor: pointer; overflow-wrap: anywhere; } img { max-width: 100%; background: #fff; }

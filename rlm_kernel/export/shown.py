@@ -81,7 +81,7 @@ def shown(output: dict[str, JSON]) -> Shown:
         data if isinstance(data, dict) else {},
         metadata if isinstance(metadata, dict) else {},
         is_result=kind == "execute_result",
-        count=count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None,
+        count=count if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**31 else None,
     )
 
 

@@ -55,9 +55,10 @@ class Story:
             yield Words(f"This recording is damaged. What stands before the damage is here. {error}", alarm=True)
 
     def _parts(self) -> Iterator[Part]:
-        yield self._heading(1, f"Run {self.about.started.run}" if not self._nested else "Session")
-        for warning in self.about.warnings() if not self._nested else []:
-            yield Words(warning, alarm=True)
+        if not self._nested:
+            yield self._heading(1, f"Run {self.about.started.run}")
+            for warning in self.about.warnings():
+                yield Words(warning, alarm=True)
         yield self.about.table()
         for question in self._node.questions:
             yield from self._asides.before(question.asked)
