@@ -84,6 +84,14 @@ class RecordingEnded(RecordingError):
     """The recorded run was killed or cancelled here, so there is no more of it to replay."""
 
 
+class NotResumable(RecordingError):
+    """The recorded run has nothing to go on with: it goes on by itself, or has ended."""
+
+
+class StateDiverged(RlmKernelError):
+    """A recorded cell did not run again as it had, so a run that goes on from it would have another state."""
+
+
 class ReplayMismatch(RlmKernelError):
     """A replay asked for what the recording does not hold."""
 

@@ -112,7 +112,7 @@ async def open_run(
         models.keep_out(redaction)
         with RecordingLog(settings.state_dir, run_id, keep=settings.keep_recording, redaction=redaction) as log:
             hooking = Following()
-            sink = listeners.behind(log, *([hooking] if listeners.hooks else []))
+            sink = start.sink(listeners.behind(log, *([hooking] if listeners.hooks else [])), settings, stored)
             run = Run(run_id, sink, models, stored, started, tools, origin=start.origin)
             place = Place(
                 root=run_id,

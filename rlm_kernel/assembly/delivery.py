@@ -109,6 +109,10 @@ class Played(Protocol):
     def is_live(self) -> bool:
         """Whether models stand behind the tape."""
 
+    @property
+    def is_strict(self) -> bool:
+        """Whether a call that is not on the tape ends the run, in a cell that had its end."""
+
     def found(self, call: TapedCall, asking: Asking) -> None:
         """Take note of what a call is on the tape."""
 
@@ -201,7 +205,7 @@ class CellAnswers:
             raise KnownFailure(known.code, known.told, error="Refused")
         if self._whole or not self._played.is_live:
             self._played.missing(self._cell.number, asking)
-        if not self._played.is_live:
+        if not self._played.is_live or (self._whole and self._played.is_strict):
             raise ReplayMismatch("this call is not in the recording")
         return await self._live(asking)
 

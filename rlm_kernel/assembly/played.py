@@ -11,10 +11,11 @@ from rlm_kernel.assembly.delivery import CellAnswers
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.budget import Budget
 from rlm_kernel.controller.profile import Profile
-from rlm_kernel.errors import RecordingEnded, ReplayMismatch
+from rlm_kernel.errors import RecordingEnded, ReplayMismatch, StateDiverged
 from rlm_kernel.events import Notice, WentLive
 from rlm_kernel.kernel import CellResult
 from rlm_kernel.models.model import Completion, Model, ModelRequest, Wrapper
+from rlm_kernel.recording import Used
 from rlm_kernel.recording.index import Asked
 from rlm_kernel.recording.tape import NodeTape, Tape, TapedCall, TapedQuestion
 from rlm_kernel.session import Asking, CallKey, PlayedCell
@@ -38,24 +39,35 @@ class Playing:
     """What all sessions of a run that goes on from a recording share.
 
     `is_live`: models stand behind the tape. `breaks_off`: the question that the tape ends in is not gone on with.
-    `charge` is called with the run's budget at the first live call. `nodes` says which recorded session each is.
+    `used` is charged to the run's budget at the first live call. `nodes` says which recorded session each is. A run
+    that `is_strict` ends where a cell does not run again as it had: `diverged` says where.
     """
 
     tape: Tape
     is_live: bool
     cell_timeout: float
     breaks_off: bool = False
-    charge: Callable[[Budget], None] | None = None
+    is_strict: bool = False
+    used: Used | None = None
     budget: Budget = field(default_factory=Budget)
     missing: list[Missing] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
     nodes: dict[str, str] = field(default_factory=dict)
+    diverged: str | None = None
 
     def paid(self) -> None:
         """Charge what the recorded run had used, once."""
-        charge, self.charge = self.charge, None
-        if charge is not None:
-            charge(self.budget)
+        used, self.used = self.used, None
+        if used is not None:
+            self.budget.charge(used.usage, subcalls=used.subcalls, seconds=used.seconds)
+
+    def check(self) -> None:
+        """Raise `StateDiverged` where the run is strict and a cell did not run again as it had."""
+        if self.is_strict and self.diverged is not None:
+            raise StateDiverged(
+                f"the state could not be made anew: {self.diverged}. Go on all the same with --anyway, or from an "
+                "earlier turn with `rlm-kernel fork --at`"
+            )
 
 
 class PlayedSession:
@@ -86,6 +98,11 @@ class PlayedSession:
     def is_live(self) -> bool:
         """Whether models stand behind the tape."""
         return self.playing.is_live
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether a call that is not on the tape ends the run, in a cell that had its end."""
+        return self.playing.is_strict
 
     def begin(self, run: Run, budget: Budget) -> None:
         """Take the session's own."""
@@ -153,6 +170,7 @@ class PlayedSession:
     def after_cell(self, number: int, result: CellResult) -> None:
         """Spend the budget as it was, and raise `RecordingEnded` where the recorded run was stopped in the cell."""
         answers, self._cell = self._cell, None
+        self.playing.check()
         place = self.tape.place(number)
         if answers is None or place is None:
             return
@@ -166,6 +184,9 @@ class PlayedSession:
             self._differences.append(
                 f"cell {number} ended with {result.ename or result.status}, not {was[1] or was[0]}"
             )
+            if result.status != was[0]:
+                self._diverged(self._differences[-1])
+                self.playing.check()
         question = self._question
         stopped = question is not None and question.failed == "CancelledError" and question.last == place.started
         if stopped and not (self.is_live and self._is_last):
@@ -186,10 +207,18 @@ class PlayedSession:
     def missing(self, cell: int, asking: Asking) -> None:
         """Take note of a call that is not on the tape, and say what becomes of it."""
         self.playing.missing.append(Missing(node=self.node, cell=cell, call=asking.call, kind=asking.key.kind))
-        told = "a live model answers" if self.is_live else "it has no answer"
-        self._run.emit(Notice(message=f"cell {cell} made a call that is not in the recording, {told}"))
+        goes_on = self.is_live and not self.playing.is_strict
+        told = "a live model answers" if goes_on else "it has no answer"
         if self.is_live:
+            asked = asking.key.asked or "the sub-model"
+            self._diverged(f"cell {cell} made a call that is not in the recording, of {asked}: {asking.text[:200]!r}")
+        self._run.emit(Notice(message=f"cell {cell} made a call that is not in the recording, {told}"))
+        if goes_on:
             self.playing.paid()
+
+    def _diverged(self, why: str) -> None:
+        node = f"in the session {self.node}, " if self.node else ""
+        self.playing.diverged = self.playing.diverged or f"{node}{why}"
 
     def late(self, cell: int, call: TapedCall) -> None:
         """Take note of a call that others waited for in vain."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from rlm_kernel.assembly.contexts import Context, store_context
-from rlm_kernel.config import SETTINGS, Setting, Settings
+from rlm_kernel.config import SETTINGS, Setting, Settings, changed_settings
 from rlm_kernel.errors import ConfigError
 from rlm_kernel.events import ContextStored, ProfileChosen, SandboxStarted
 from rlm_kernel.recording import Recording
@@ -81,7 +81,7 @@ def recorded_settings(
     own. Models are taken over by name, but no script's: that is a file here.
     """
     started = recording.started
-    usual = Settings()
+    mine = changed_settings(own)
     values: dict[str, object] = {}
     for setting in SETTINGS:
         name = setting.name
@@ -94,9 +94,9 @@ def recorded_settings(
         except ConfigError as error:
             tell(f"the recorded {setting.option} does not count: {str(error)[:_LONGEST]}")
             continue
-        mine = getattr(own, name)
-        if name in LIMITS and mine is not None and mine != getattr(usual, name) and _above(value, mine):
-            tell(f"{setting.option} stays at your own {setting.shown(mine)}; the recorded run had more")
+        most = getattr(own, name)
+        if name in LIMITS & mine and most is not None and _above(value, most):
+            tell(f"{setting.option} stays at your own {setting.shown(most)}; the recorded run had more")
             continue
         values[name] = value
     values |= _models(started.model, started.sub_model, given, tell)
@@ -115,8 +115,8 @@ def _checked(setting: Setting, value: JSON) -> object:
     return read
 
 
-def _above(value: object, mine: float) -> bool:
-    return value is None or cast(float, value) > mine
+def _above(value: object, most: float) -> bool:
+    return value is None or cast(float, value) > most
 
 
 def _models(root: str, sub: str, given: Collection[str], tell: Callable[[str], None]) -> dict[str, object]:
@@ -185,13 +185,13 @@ def changed(
     recording: Recording,
     settings: Settings | None = None,
     stored: Stored | None = None,
+    *,
     sandbox: SandboxStarted | None = None,
     profile: ProfileChosen | None = None,
 ) -> list[str]:
-    """Say what is not as it was recorded, of this package and of what is given, in words that name each thing."""
+    """Say what of what is given is not as it was recorded, in words that name each thing; of versions with settings."""
     return [
-        *_versions(recording),
-        *([] if settings is None else _lower(recording, settings)),
+        *([] if settings is None else (*_versions(recording), *_lower(recording, settings))),
         *([] if stored is None else _other_contexts(recording, stored)),
         *([] if sandbox is None else _other_sandbox(recording, sandbox)),
         *([] if profile is None else _other_profile(recording, profile)),

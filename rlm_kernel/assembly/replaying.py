@@ -14,15 +14,17 @@ from rlm_kernel.assembly.asking import open_run
 from rlm_kernel.assembly.contexts import Context
 from rlm_kernel.assembly.kept import Kept
 from rlm_kernel.assembly.models import Models
+from rlm_kernel.assembly.noticing import Noticing
 from rlm_kernel.assembly.played import Missing, PlayedSession, Playing
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.assembly.start import Start
 from rlm_kernel.budget import Budget, Prices
+from rlm_kernel.config import Settings
 from rlm_kernel.errors import ConfigError, RecordingDamaged, RecordingError, RlmKernelError
-from rlm_kernel.events import RunOrigin
-from rlm_kernel.recording import Recording
+from rlm_kernel.events import RunOrigin, TreeSink
+from rlm_kernel.recording import Recording, Used
 from rlm_kernel.recording.tape import NodeTape, Tape
 from rlm_kernel.sandbox.stored import Stored
 from rlm_kernel.tools import Toolbox
@@ -41,13 +43,16 @@ class Plan:
     "replay": all of it runs again, and behind it is nothing: no key, no network, no limit. "resume": all of it, then
     live models, and what it had used counts. "fork": it up to turn `until_turn` (None: all), then live models and a
     budget of its own. `question` is asked once the recorded ones are over, or in place of the rest of the one that
-    `until_turn` cuts. `charge` is called with the run's budget at the first live call, to charge it with what was used.
+    `until_turn` cuts. `used` is charged to the run's budget at its first live call, and `notices` are recorded at its
+    beginning. With models behind it, a session whose cell does not run again as it had ends the run, unless `anyway`.
     """
 
     how: Literal["replay", "resume", "fork"]
     until_turn: int | None = None
     question: Asked | None = None
-    charge: Callable[[Budget], None] | None = None
+    used: Used = field(default_factory=Used)
+    notices: tuple[str, ...] = ()
+    anyway: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,7 +91,7 @@ async def rerun(
 
     Raise what `open_run` and, once live, `OpenRun.ask` raise; `RecordingError` where there is nothing to run again.
     """
-    tape = Tape(recording, plan.until_turn)
+    tape = Tape(recording, plan.until_turn, ends_asked=plan.question is not None)
     root = tape.node("")
     questions = [] if root is None else list(_questions(root, recording.started.question, plan))
     if root is None or not questions:
@@ -96,7 +101,8 @@ async def rerun(
         is_live=plan.how != "replay",
         breaks_off=plan.question is not None,
         cell_timeout=kept.settings.cell_timeout,
-        charge=plan.charge,
+        is_strict=plan.how != "replay" and not plan.anyway,
+        used=plan.used,
     )
     start = _Recorded(recording, plan, PlayedSession(playing, root), read)
     came = Rerun(missing=playing.missing, late=playing.late, nodes=playing.nodes)
@@ -152,7 +158,12 @@ class _Recorded(Start):
             records=len(recording),
             head=recording.head,
             turn=plan.until_turn,
+            usage=plan.used.usage,
+            subcalls=plan.used.subcalls,
+            seconds=plan.used.seconds,
         )
+        self._recording = recording
+        self._notices = plan.notices
         self._started = recording.started
         self._replays = plan.how == "replay"
         self._read = read
@@ -167,6 +178,9 @@ class _Recorded(Start):
 
     def budget(self, kept: Kept, prices: Mapping[str, Prices | None], run: Run) -> Budget:
         return Budget(sink=run) if self._replays else super().budget(kept, prices, run)
+
+    def sink(self, sink: TreeSink, settings: Settings, stored: Stored) -> TreeSink:
+        return Noticing(sink, self._recording, self._notices, settings, stored)
 
     def recorded(self, path: Path) -> None:
         if self._read is not None:

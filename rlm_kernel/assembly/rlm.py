@@ -18,9 +18,10 @@ from rlm_kernel.assembly.hooks import Hooks
 from rlm_kernel.assembly.kept import Kept
 from rlm_kernel.assembly.replayed import Again, ReplayReport, replay_run
 from rlm_kernel.assembly.result import RunResult
+from rlm_kernel.assembly.resuming import GoOn, fork_run, resume_run
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.assembly.thread import LoopThread
-from rlm_kernel.config import Settings, resolve
+from rlm_kernel.config import Settings, changed_settings, resolve
 from rlm_kernel.events import TreeSink
 from rlm_kernel.models.model import OnText
 from rlm_kernel.recording import Following, Redact
@@ -66,6 +67,8 @@ class RLM:
         self.settings = given
         redacting = (redact,) if callable(redact) else tuple(redact)
         self._listeners = Listeners(on_event=on_event, on_text=on_text, hooks=hooks, redact=redacting)
+        named = {name for name, value in (("model", model), ("sub_model", sub_model)) if value is not None}
+        self._chosen = frozenset(named if settings is None else named | changed_settings(settings))
         self._kept = Kept(given, tools)
         self._thread: LoopThread | None = None
 
@@ -168,9 +171,62 @@ class RLM:
         """
         return await replay_run(self._kept, self._listeners, Again(run=str(run), context=context, keep=keep))
 
+    def resume(self, run: str | Path, *, context: Context | None = None, anyway: bool = False) -> RunResult[Any]:
+        """Go on with a run that was cut off, as `aresume` does, from code that is not async."""
+        with self._in_thread() as thread:
+            return thread.run(self.aresume(run, context=context, anyway=anyway))
+
+    async def aresume(self, run: str | Path, *, context: Context | None = None, anyway: bool = False) -> RunResult[Any]:
+        """Go on where the recording of a killed run ends, and return what its open question comes to.
+
+        `run` is an id, a beginning or end of one, "last", or a path. It is a new run, with a recording of its own, that
+        pays again for no call whose answer is recorded (docs/resume.md). Settings are as recorded unless `settings` has
+        them other than by default. `context` is needed only where the content store has lost the recorded one. With
+        `anyway` it goes on though a cell did not run again as it had.
+
+        Raise `NotResumable`, `ContextMissing`, `StateDiverged`, and what `acompletion` raises.
+        """
+        return await resume_run(self._kept, self._listeners, self._from(run, context, anyway=anyway))
+
+    def fork(
+        self,
+        run: str | Path,
+        at: int | None = None,
+        question: str | None = None,
+        *,
+        answer_type: Any = None,
+        context: Context | None = None,
+        anyway: bool = False,
+    ) -> RunResult[Any]:
+        """Go on from any turn of a recorded run, as `afork` does, from code that is not async."""
+        with self._in_thread() as thread:
+            forked = self.afork(run, at, question, answer_type=answer_type, context=context, anyway=anyway)
+            return thread.run(forked)
+
+    async def afork(
+        self,
+        run: str | Path,
+        at: int | None = None,
+        question: str | None = None,
+        *,
+        answer_type: Any = None,
+        context: Context | None = None,
+        anyway: bool = False,
+    ) -> RunResult[Any]:
+        """Go on from the state after turn `at` of a recorded run, by default its last, with a budget of its own.
+
+        `question`, whose answer is of `answer_type`, is asked in place of what the run was asked. The rest is as for
+        `aresume`; the run may have ended, or go on.
+        """
+        asked = None if question is None else Asked.of(question, answer_type)
+        return await fork_run(self._kept, self._listeners, self._from(run, context, anyway=anyway), at, asked)
+
     def session(self, context: Context) -> Opening:
         """Return what opens a session of many questions: `with`, or `async with` in async code."""
         return Opening(lambda: Session(self._kept, self._listeners, context), self._in_thread)
+
+    def _from(self, run: str | Path, context: Context | None, *, anyway: bool) -> GoOn:
+        return GoOn(run=str(run), given=self._chosen, context=context, anyway=anyway)
 
     def _start(self, asked: Asked, context: Context) -> RunHandle[Any]:
         following = Following()

@@ -13,7 +13,8 @@ from rlm_kernel.assembly.played import PlayedSession
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.assembly.tools import toolbox
 from rlm_kernel.budget import Budget, Prices
-from rlm_kernel.events import RunOrigin
+from rlm_kernel.config import Settings
+from rlm_kernel.events import RunOrigin, TreeSink
 from rlm_kernel.sandbox.stored import Stored
 from rlm_kernel.tools import Toolbox
 
@@ -36,6 +37,10 @@ class Start:
     def budget(self, kept: Kept, prices: Mapping[str, Prices | None], run: Run) -> Budget:
         """Return the run's budget, which begins now."""
         return open_budget(kept.settings, prices, run)
+
+    def sink(self, sink: TreeSink, settings: Settings, stored: Stored) -> TreeSink:
+        """Return where the run's events go."""
+        return sink
 
     def recorded(self, path: Path) -> None:
         """Do what is to be done with the complete recording, before it goes if it is not to be kept."""

@@ -22,6 +22,7 @@ from rlm_kernel.cli.jobs import run_job_file
 from rlm_kernel.cli.options import GroupingCommand, InOrder, chosen_output, output_options, settings_options
 from rlm_kernel.cli.outcome import write_error
 from rlm_kernel.cli.replaying import replay
+from rlm_kernel.cli.resuming import fork, resume
 from rlm_kernel.cli.running import raise_on_signals
 from rlm_kernel.cli.runs import runs
 from rlm_kernel.cli.schema import read_schema
@@ -91,6 +92,8 @@ def run(
 
 
 cli.add_command(chat)
+cli.add_command(resume)
+cli.add_command(fork)
 
 
 @cli.command("demo")

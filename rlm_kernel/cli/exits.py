@@ -68,6 +68,8 @@ BY_ERROR: dict[type[RlmKernelError], int] = {
     errors.ReplayMismatch: 60,
     errors.RecordingEnded: 61,
     errors.ContextMissing: 62,
+    errors.NotResumable: 63,
+    errors.StateDiverged: 64,
 }
 
 OTHERS: dict[int, str] = {

@@ -7,7 +7,7 @@ from rlm_kernel.config.nearest import nearest
 from rlm_kernel.config.providers import Cache
 from rlm_kernel.config.resolve import Resolved, resolve, trace
 from rlm_kernel.config.setting import PREFIX, Setting
-from rlm_kernel.config.settings import SETTINGS, Settings
+from rlm_kernel.config.settings import SETTINGS, Settings, changed_settings
 from rlm_kernel.config.values import for_provider, parse_duration, parse_flag, parse_size, providers_in
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Resolved",
     "Setting",
     "Settings",
+    "changed_settings",
     "for_provider",
     "nearest",
     "parse_duration",

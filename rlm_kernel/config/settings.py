@@ -55,3 +55,9 @@ def _settings_of(group: type) -> list[Setting]:
 
 
 SETTINGS: tuple[Setting, ...] = tuple(setting for group in Settings.__bases__ for setting in _settings_of(group))
+
+
+def changed_settings(settings: Settings) -> set[str]:
+    """Return the names of those that are not as by default."""
+    usual = Settings()
+    return {each.name for each in SETTINGS if getattr(settings, each.name) != getattr(usual, each.name)}

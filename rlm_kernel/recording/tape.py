@@ -91,9 +91,12 @@ def refusal_key(kind: str, asked: str | None, text: str, length: int) -> CallKey
 
 
 class Tape:
-    """A run's tape up to and with its turn `until_turn`, or the whole of it."""
+    """A run's tape up to and with its turn `until_turn`, or the whole of it.
 
-    def __init__(self, recording: Recording, until_turn: int | None = None) -> None:
+    The question that comes after that turn is on it, unless it `ends_asked`: another one takes its place.
+    """
+
+    def __init__(self, recording: Recording, until_turn: int | None = None, *, ends_asked: bool = False) -> None:
         """Raise `RecordingError` for a turn that there is not, and for a run that never had a session."""
         self.recording = recording
         self.run = recording.started.run
@@ -103,12 +106,14 @@ class Tape:
         root = recording.root
         if not root.contexts:
             raise RecordingError(f"{recording.path} is one plain call of a model: there are no cells to run again")
-        turns = [turn for question in root.questions for turn in question.turns]
+        turns = [(turn, question) for question in root.questions for turn in question.turns]
         if until_turn is not None:
             if not 0 <= until_turn <= len(turns):
                 raise RecordingError(f"{recording.path} has {len(turns)} turns, so there is no turn {until_turn}")
             if until_turn < len(turns):
-                self.end = turns[until_turn].started
+                turn, question = turns[until_turn]
+                is_first = turn is question.turns[0]
+                self.end = question.asked if is_first and ends_asked else turn.started
 
     def node(self, path: str) -> NodeTape | None:
         """Return a session's tape; None if there is no such session."""

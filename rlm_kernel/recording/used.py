@@ -42,7 +42,8 @@ class Used:
 def used_by(recording: Recording) -> Used:
     """Return what a run used, its sessions below too; an answer from a recording or a store is nobody's use.
 
-    It is read from begin to end, one record at a time. What a call used that was under way at the end is not known.
+    It is read from begin to end, one record at a time. A call that was under way at the end does not count: nobody
+    knows what it used, and it will be made again.
     """
     used = _before(recording)
     models: dict[tuple[str, str], str] = {}
@@ -50,7 +51,6 @@ def used_by(recording: Recording) -> Used:
         event = record.event
         if isinstance(event, ModelRequested | SubcallRequested):
             models[record.node, event.call] = event.model
-            used.subcalls += isinstance(event, SubcallRequested)
             continue
         if not isinstance(event, ModelReplied | ModelFailed | ModelRetried | SubcallReplied | SubcallFailed):
             continue
@@ -58,8 +58,8 @@ def used_by(recording: Recording) -> Used:
         if model is None:
             continue
         used.add(model, event.usage)
-        if isinstance(event, SubcallReplied) and event.cached is not None and event.cached.how == "recorded":
-            used.subcalls -= 1
+        recorded = isinstance(event, SubcallReplied) and event.cached is not None and event.cached.how == "recorded"
+        used.subcalls += isinstance(event, SubcallReplied | SubcallFailed) and not recorded
         if not isinstance(event, ModelRetried):
             del models[record.node, event.call]
     used.seconds += _worked(recording)

@@ -15,6 +15,7 @@ SAYS = {
     "ask_several.py": "Oslo: the report says 12, the orders 11",
     "call_a_tool.py": "Lima has 9 degrees",
     "chat.py": "9 sections\nDefinitions",
+    "fork_a_run.py": "9 sections\nTrademarks\ncalls: 1",
     "hooks.py": "context is a str of 6\nsub-call s1 took",
     "sessions_below.py": "s1: 3\ns2: 1\nthe run: 3, 1",
     "structured_answer.py": "Apache License 2.0 9",

@@ -78,7 +78,7 @@ def test_all_that_was_paid_for_counts(tmp_path: Path) -> None:
     )
     assert {model: usage.calls for model, usage in used.usage.items()} == {"m": 3, "s": 2}
     assert used.total.cost_usd == 2.5
-    assert used.subcalls == 4
+    assert used.subcalls == 2
 
 
 def test_answers_from_the_recording_before_are_its_use(tmp_path: Path) -> None:

@@ -1,0 +1,141 @@
+"""Forks of a recorded session, on the real engine: from any turn, with other models and other questions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from rlm_kernel import RLM, Settings
+from rlm_kernel.errors import ConfigError, NotResumable, StateDiverged
+from rlm_kernel.events import Notice, WentLive
+from rlm_kernel.recording import Recording
+from tests.docker.test_rlm import settings
+from tests.support.led import Led
+from tests.support.provider_server import ProviderServer
+
+__all__ = ["settings"]
+
+CELLS = {
+    "First?": ["x = int(llm_query('4'))", "x += 1", "FINAL(x)"],
+    "Second?": ["y = x * 10", "FINAL(f'{y} {llm_query(\"end\")}')"],
+    "Next?": ["try: llm_query(context)\nexcept LLMQueryError: pass", "FINAL(2)"],
+    "Third?": ["FINAL(f'{x} ' + str('y' in globals()))"],
+    "Other?": ["if context != 'context': 1 / 0", "told = llm_query(context)\nz = 1", "FINAL(z)"],
+}
+
+
+@pytest.fixture
+async def led(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Led]:
+    """A provider for every test."""
+    led = Led(CELLS)
+    async with ProviderServer(led).run() as server:
+        monkeypatch.setenv("VLLM_BASE_URL", f"{server.url}/v1")
+        yield led
+
+
+@pytest.fixture
+def own(settings: Settings) -> Settings:
+    """The settings of all runs."""
+    return replace(settings, model="vllm:m", sub_model="vllm:s", tool_calling="off")
+
+
+async def two_questions(own: Settings) -> Path:
+    """Record a session of two questions, and return its folder."""
+    async with RLM(settings=own) as rlm, rlm.session("context") as session:
+        first = await session.ask("First?")
+        second = await session.ask("Second?")
+    assert (first.answer, second.answer) == ("5", "50 END")
+    return second.recording
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    """Return the digest of every file in `folder`."""
+    return {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+async def test_a_fork_goes_on_from_any_turn(own: Settings, led: Led) -> None:
+    """In the first question, in the second, with another question, after all, and from a fork; other models answer
+    only what comes after it, and the old recordings are as they were."""
+    folder = await two_questions(own)
+    before = fingerprint(folder)
+    asked, led.models = len(led.models), []
+    assert asked == 7
+    async with RLM(settings=replace(own, model="vllm:other", sub_model="vllm:s2")) as rlm:
+        at_two = await rlm.afork(folder, 2)
+        assert (at_two.answer, led.models) == ("5", [("other", "First? 3")])
+        led.models.clear()
+        at_four = await rlm.afork(folder.name, 4)
+        assert (at_four.answer, led.models) == ("50 END", [("other", "Second? 2"), ("s2", "end")])
+        led.models.clear()
+        next_one = await rlm.afork(folder, 3)
+        assert (next_one.answer, led.models) == (
+            "50 END",
+            [("other", "Second? 1"), ("other", "Second? 2"), ("s2", "end")],
+        )
+        led.models.clear()
+        third = await rlm.afork(folder, 3, "Third?")
+        assert (third.answer, led.models) == ("5 False", [("other", "Third? 1")])
+        led.models.clear()
+        after_all = await rlm.afork(folder, question="Third?")
+        assert after_all.answer == "5 True"
+        instead = await rlm.afork(folder, 1, "Third?")
+        assert instead.answer == "4 False"
+        of_fork = await rlm.afork(third.recording, question="Third?")
+        assert of_fork.answer == "5 False"
+    assert fingerprint(folder) == before
+    with Recording(of_fork.recording / "events.jsonl") as recording:
+        origin = recording.started.origin
+        assert origin is not None
+        assert (origin.how, origin.run, origin.turn) == ("fork", third.run, None)
+        assert origin.usage == {}
+        went = [record.event for record in recording.records() if isinstance(record.event, WentLive)]
+        assert [(each.turn, each.cells, each.differences) for each in went] == [(5, 4, [])]
+
+
+async def test_what_can_not_be_forked_is_said(own: Settings, led: Led) -> None:
+    """A turn that there is not, an answer that is there, a run that has ended: each names the way out."""
+    folder = await two_questions(own)
+    async with RLM(settings=own) as rlm:
+        with pytest.raises(ConfigError, match="no turn 6: it has the turns 1 to 5"):
+            await rlm.afork(folder, 6)
+        with pytest.raises(ConfigError, match="has given its answer in turn 5"):
+            await rlm.afork(folder)
+        with pytest.raises(NotResumable, match="has its answer"):
+            await rlm.aresume(folder)
+    assert len(list((own.state_dir / "runs").iterdir())) == 1
+
+
+async def test_a_state_that_is_not_as_it_was_ends_the_run(own: Settings, led: Led) -> None:
+    """A cell that ends otherwise, and a call that was never made, are named, and no model is asked; `anyway` goes on,
+    and what is not as recorded is in the new recording."""
+    async with RLM(settings=own) as rlm:
+        run = await rlm.acompletion("Other?", "context")
+        assert run.answer == "1"
+        asked = led.asked.total()
+        with pytest.raises(StateDiverged, match=r"cell 1 ended with ZeroDivisionError, not ok.*--anyway"):
+            await rlm.afork(run.recording, 2, context="changed")
+        assert led.asked.total() == asked
+        anyway = await rlm.afork(run.recording, 2, context="changed", anyway=True)
+        assert anyway.answer == "1"
+        assert led.asked["changed"] == 1
+    with Recording(anyway.recording / "events.jsonl") as recording:
+        events = [record.event for record in recording.records()]
+    notices = [event.message for event in events if isinstance(event, Notice)]
+    assert any("the context 'context' is another one: 7 bytes, SHA-256" in notice for notice in notices)
+    assert any("cell 2 made a call that is not in the recording" in notice for notice in notices)
+    (went,) = (event for event in events if isinstance(event, WentLive))
+    assert went.differences == ["cell 1 ended with ZeroDivisionError, not ok"]
+
+
+async def test_a_call_that_was_never_made_is_not_paid_for(own: Settings, led: Led) -> None:
+    """In a cell that had its end, a call that is not on the tape fails, and the run with it."""
+    async with RLM(settings=own) as rlm:
+        run = await rlm.acompletion("Next?", "context")
+        asked = led.asked.total()
+        with pytest.raises(StateDiverged, match=r"cell 1 made a call that is not in the recording.*'changed'"):
+            await rlm.afork(run.recording, 1, context="changed")
+        assert led.asked.total() == asked
