@@ -16,8 +16,8 @@ from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.config import SETTINGS, Settings
 from rlm_kernel.errors import BudgetExceeded, ConfigError, NotResumable, RecordingError
-from rlm_kernel.events import AnswerGiven, BudgetSpent
-from rlm_kernel.recording import Recording, Used, find_run, is_written, used_by
+from rlm_kernel.events import AnswerGiven, BudgetSpent, WentLive
+from rlm_kernel.recording import EVENTS_FILE, Recording, Used, find_run, is_written, run_folder, used_by
 
 _NAMES_SAID = 10
 
@@ -42,7 +42,7 @@ async def resume_run(kept: Kept, listeners: Listeners, wanted: GoOn) -> RunResul
     Raise `NotResumable`, `RecordingError`, `ContextMissing`, `ConfigError`, `BudgetExceeded` where what it may use is
     used up, `StateDiverged`, and what `RLM.acompletion` raises.
     """
-    with await _opened(kept, wanted) as recording:
+    with await asyncio.to_thread(_furthest, await _opened(kept, wanted)) as recording:
         _check_open(recording)
         return await _go_on(kept, listeners, wanted, recording, Plan(how="resume", anyway=wanted.anyway))
 
@@ -63,6 +63,31 @@ async def fork_run(
 async def _opened(kept: Kept, wanted: GoOn) -> Recording:
     path = find_run(kept.settings.state_dir, wanted.run)
     return await asyncio.to_thread(Recording, path)
+
+
+def _furthest(recording: Recording) -> Recording:
+    """Return the recording to resume: the one that this run was to go on from, if it had not come to that one's end.
+
+    What it had by then is only a part of that one, which holds answers beyond it.
+    """
+    while (origin := recording.started.origin) is not None and origin.how == "resume" and not _has_more(recording):
+        try:
+            earlier = Recording(run_folder(recording.path.parents[2], origin.run) / EVENTS_FILE)
+        except RecordingError:  # it is gone, or is none: what this one holds is all that there is
+            break
+        if earlier.head != origin.head:
+            earlier.close()
+            break
+        recording.close()
+        recording = earlier
+    return recording
+
+
+def _has_more(recording: Recording) -> bool:
+    """Tell whether a resumed run still goes on, has its answer, or had asked a live model."""
+    if is_written(recording.path) or (recording.finished is not None and recording.finished.answer is not None):
+        return True
+    return any(isinstance(recording.event(seq), WentLive) for seq in recording.root.others)
 
 
 async def _go_on(kept: Kept, listeners: Listeners, wanted: GoOn, recording: Recording, plan: Plan) -> RunResult[Any]:

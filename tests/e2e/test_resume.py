@@ -73,15 +73,21 @@ class Killed:
         """The recording of the run that goes on, None before it is begun."""
         return next((path for path in self.recordings() if path not in self.seen), None)
 
+    @property
+    def since_start(self) -> set[Path]:
+        """The recordings that were begun since the last start."""
+        return {*self.recordings()} - self.seen
+
     def has(self, kind: type[Any], least: int) -> bool:
         """Tell whether the run that goes on has so many events of a kind."""
         return len(recorded(self.newest, kind)) >= least
 
-    def start(self) -> subprocess.Popen[str]:
-        """Begin the first run, or resume the last one."""
+    def start(self, *, anew: bool = False) -> subprocess.Popen[str]:
+        """Resume the last run, or begin one if there is none or it is to be `anew`."""
         recordings = self.recordings()
         self.seen.update(recordings)
-        command = ["resume", str(recordings[-1])] if recordings else ["run", *self.given, "What is it?"]
+        resumes = bool(recordings) and not anew
+        command = ["resume", str(recordings[-1])] if resumes else ["run", *self.given, "What is it?"]
         return self.program.start("-m", "rlm_kernel", *command)
 
     async def cut_off(self, process: subprocess.Popen[str]) -> None:

@@ -26,10 +26,12 @@ from rlm_kernel.events import (
     QuestionAsked,
     QuestionFailed,
     RunFinished,
+    RunOrigin,
     RunStarted,
     TurnStarted,
+    WentLive,
 )
-from rlm_kernel.recording import RecordingLog, new_run_id
+from rlm_kernel.recording import Recording, RecordingLog, new_run_id
 from rlm_kernel.types import Usage
 
 CONTEXT = ContextStored(digest="a" * 64, kind="str", size=5, source="gone.txt")
@@ -105,6 +107,33 @@ async def test_a_run_that_goes_on_is_not_resumed(tmp_path: Path) -> None:
     finally:
         os.close(held)
     assert "ContextMissing" in await refused(tmp_path, path)
+
+
+async def test_a_resume_that_did_not_come_far_is_passed_over(tmp_path: Path) -> None:
+    """What is resumed is the run that holds more, unless that one is gone, is another one, or was gone on from."""
+
+    def resumed(source: str, head: str, run: str, *more: Any) -> Path:
+        origin = RunOrigin(how="resume", run=run, records=4, head=head)
+        context = ContextStored(digest="a" * 64, kind="str", size=5, source=source)
+        return recorded(tmp_path, context, ASKED, TURN, *more, origin=origin)
+
+    first = recorded(tmp_path, CONTEXT, ASKED, TURN)
+    with Recording(first) as recording:
+        of_first = recording.head, recording.started.run
+    second = resumed("second.txt", *of_first)
+    with Recording(second) as recording:
+        third = resumed("third.txt", recording.head, recording.started.run)
+    failed = resumed("failed.txt", *of_first, finished(status="failed", answer=None, error="StateDiverged"))
+    for path in (first, second, third, failed):
+        assert "gone.txt" in await refused(tmp_path, path)
+    for path, source in (
+        (resumed("live.txt", *of_first, WentLive(turn=1, cells=0, answers=0, seconds=0)), "live.txt"),
+        (resumed("other.txt", "0" * 64, of_first[1]), "other.txt"),
+        (resumed("none.txt", of_first[0], "../../etc"), "none.txt"),
+        (resumed("gone_too.txt", of_first[0], "20261121T073000Z-1f0c9a3e"), "gone_too.txt"),
+    ):
+        assert source in await refused(tmp_path, path)
+    assert "NotResumable" in await refused(tmp_path, resumed("x", *of_first, ANSWER, finished()))
 
 
 async def test_a_torn_last_line_is_passed_over_wherever_it_is_cut(tmp_path: Path) -> None:
