@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -14,11 +16,13 @@ from rlm_kernel.assembly.contexts import Context
 from rlm_kernel.assembly.kept import Kept
 from rlm_kernel.assembly.recorded import changed, recorded_context, recorded_settings
 from rlm_kernel.assembly.replaying import Plan, Rerun, rerun
+from rlm_kernel.assembly.result import RunResult
+from rlm_kernel.assembly.resuming import GoOn, fork_run
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.config import Settings
-from rlm_kernel.errors import RecordingEnded, RecordingError
-from rlm_kernel.events import ProfileChosen, SandboxStarted
-from rlm_kernel.recording import Recording, find_run
+from rlm_kernel.errors import ConfigError, RecordingEnded, RecordingError
+from rlm_kernel.events import Notice, ProfileChosen, SandboxStarted
+from rlm_kernel.recording import EVENTS_FILE, Recording, find_run
 from rlm_kernel.recording.comparison import Comparison, compare_runs
 from rlm_kernel.sandbox.stored import Stored
 
@@ -51,11 +55,13 @@ class ReplayReport(msgspec.Struct, kw_only=True):
 class Again:
     """Which run to replay, by what `find_run` takes.
 
-    `context` is taken in place of the recorded one; `keep` the replay's own recording.
+    `context` is taken in place of the recorded one, and the settings named in `given` before the recorded ones; `keep`
+    the replay's own recording.
     """
 
     run: str
     context: Context | None = None
+    given: Collection[str] = ()
     keep: bool = False
 
 
@@ -69,7 +75,7 @@ async def replay_run(kept: Kept, listeners: Listeners, wanted: Again) -> ReplayR
         path = find_run(kept.settings.state_dir, wanted.run)
         then = stack.enter_context(await asyncio.to_thread(Recording, path))
         notes: list[str] = []
-        settings = _settings(then, kept.settings, notes, keep=wanted.keep)
+        settings = _settings(then, kept.settings, notes, wanted)
         context = await recorded_context(kept.store, then, settings.memory, wanted.context)
         again: list[Recording] = []
 
@@ -93,10 +99,39 @@ async def replay_run(kept: Kept, listeners: Listeners, wanted: Again) -> ReplayR
         )
 
 
-def _settings(then: Recording, own: Settings, notes: list[str], *, keep: bool) -> Settings:
+async def replay_live(
+    kept: Kept, listeners: Listeners, wanted: Again, turn: int
+) -> tuple[ReplayReport, RunResult[Any]]:
+    """Run the turns before `turn` again and go on with live models from there, as a fork of the run, which is kept.
+
+    Return the comparison of the cells before it, and what the run came to. Raise what `fork_run` raises.
+    """
+    if not kept.settings.keep_recording:
+        raise ConfigError("what a live replay ran again is compared from its recording: leave out --no-keep-recording")
+    began = time.monotonic()
+    path = find_run(kept.settings.state_dir, wanted.run)  # once: the fork will be the last run
+    going_on = GoOn(run=str(path), given=wanted.given, context=wanted.context)
+    result = await fork_run(kept, listeners, going_on, at=turn - 1)
+    with (
+        Recording(path) as then,
+        Recording(result.recording / EVENTS_FILE) as now,
+    ):
+        report = ReplayReport(
+            run=then.started.run,
+            replay=result.run,
+            recording=str(result.recording),
+            comparison=await asyncio.to_thread(compare_runs, then, now, until_turn=turn - 1),
+            changed=[event.message for event in map(now.event, now.root.others) if isinstance(event, Notice)],
+            seconds=time.monotonic() - began,
+        )
+    return report, result
+
+
+def _settings(then: Recording, own: Settings, notes: list[str], wanted: Again) -> Settings:
     """Return what counts for the replay. The recorded models are names alone, as nothing asks them."""
-    led = recorded_settings(then, own, given=("model", "sub_model"), tell=notes.append)
-    return replace(led, model=then.started.model, sub_model=then.started.sub_model, keep_recording=keep)
+    given = {*wanted.given, "model", "sub_model"}
+    led = recorded_settings(then, own, given=given, tell=notes.append)
+    return replace(led, model=then.started.model, sub_model=then.started.sub_model, keep_recording=wanted.keep)
 
 
 def _changed(then: Recording, now: Recording, settings: Settings, context: Stored) -> list[str]:

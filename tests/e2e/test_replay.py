@@ -90,6 +90,18 @@ def test_what_can_not_be_replayed(program: Program, recorded: Path, tmp_path: Pa
     assert "it does not follow on the line before it" in damaged.err
 
 
+def test_going_on_live(program: Program, recorded: Path, tmp_path: Path) -> None:
+    """The turns before run again and are compared, then another model goes on in their state; the run is kept."""
+    (tmp_path / "live.md").write_text("--- turn ---\n```repl\nFINAL(str(len(context)) + name.hex[:0])\n```\n")
+    model = f"scripted:{tmp_path / 'live.md'}"
+    live = ("--live-from", "4", "--model", model, "--sub-model", model)
+    ended = program.run(*REPLAY, "last", *live, "--json")
+    report = json.loads(ended.out)
+    assert outcomes(report) == ["identical", "normalised", "identical"]
+    assert (ended.status, report["live"]["answer"], report["live"]["run"]) == (0, "6", report["replay"])
+    assert len(list(recorded.parent.iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     "name", sorted(str(path.relative_to(RECORDINGS).parent) for path in RECORDINGS.glob("*/*/events.jsonl"))
 )
