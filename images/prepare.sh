@@ -20,6 +20,13 @@ rm -rf "$stdlib"/site-packages/* "$stdlib"/ensurepip "$stdlib"/idlelib "$stdlib"
 rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* "$context"
 find / -xdev -type f -perm /6000 -exec chmod a-s {} +
 
+# What is installed, for the label that the host reads.
+PYTHONPATH=$lib python3 > /opt/rlm/packages -c '
+import importlib.metadata, platform
+found = {each.name.lower().replace("_", "-"): each.version for each in importlib.metadata.distributions()}
+found["python"] = platform.python_version()
+print(",".join(f"{name}={version}" for name, version in sorted(found.items())))'
+
 # The root file system is read-only later, so what has no .pyc now is compiled again at every start. Sources don't
 # change either: "unchecked" spares the comparison.
 find "$stdlib" /opt/rlm -type d -name __pycache__ -prune -exec rm -rf {} +

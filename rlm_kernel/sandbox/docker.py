@@ -17,6 +17,7 @@ from rlm_kernel.sandbox.container import Container
 from rlm_kernel.sandbox.engine import Engine
 from rlm_kernel.sandbox.heartbeat import heartbeat
 from rlm_kernel.sandbox.oci import OciRuntime, find_runtime, remedy
+from rlm_kernel.sandbox.packages import labelled_packages
 from rlm_kernel.sandbox.spec import SOCKET_NAME, Carrier, Sandbox, SandboxSpec
 from rlm_kernel.sandbox.verify import read_hello
 from rlm_kernel.stream import Endpoint
@@ -80,6 +81,7 @@ class DockerRuntime:
                 seen=seen,
                 endpoint=endpoint,
                 seed=spec.seed,
+                packages=labelled_packages(container.inspected["Config"]["Labels"]),
             )
 
     async def aclose(self) -> None:

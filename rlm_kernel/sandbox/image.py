@@ -30,6 +30,7 @@ from rlm_kernel.sandbox.image_sources import (
     ImageSources,
     digest,
 )
+from rlm_kernel.sandbox.packages import PACKAGES_LABEL, noted_packages
 from rlm_kernel.storage import cache_folder, unfinished_folder
 
 PYTHON_VERSION = "3.11"
@@ -67,7 +68,9 @@ def ensure_image(
             if rebuild or not _is_there(client, sources, sources.tag(), base):
                 if rebuild or not _is_there(client, sources, sources.libraries_tag(), base):
                     _build_libraries(client, sources, base, progress)
-                build(client, sources.guest_files(), sources.tag(), sources.libraries_tag(), progress)
+                libraries = sources.libraries_tag()
+                labels = {PACKAGES_LABEL: noted_packages(client, libraries)}
+                build(client, sources.guest_files(), sources.tag(), libraries, progress, labels)
                 remove_old(client, REPOSITORY, sources.tag(), progress)
                 remove_old(client, LIBRARIES_REPOSITORY, sources.libraries_tag(), progress)
                 remove_old(client, BASE_REPOSITORY, sources.base_tag(), progress)

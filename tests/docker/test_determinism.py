@@ -87,6 +87,20 @@ async def test_a_pinned_seed_is_not_served_by_a_waiting_container(
         assert waiting.sandbox.seed not in (None, 7)
 
 
+async def test_what_is_installed_is_recorded(open_test_session: OpenSession, events: Events) -> None:
+    """It is what Python itself finds there, its own version included."""
+    code = """
+    import importlib.metadata, platform
+    found = {each.name.lower().replace("_", "-"): each.version for each in importlib.metadata.distributions()}
+    print(sorted({**found, "python": platform.python_version()}.items()))
+    """
+    async with open_test_session() as session:
+        shown = await text(session, code)
+    (started,) = events.of(SandboxStarted)
+    assert shown == f"{sorted(started.packages.items())}\n"
+    assert {"python", "ipykernel", "pyzmq"} <= started.packages.keys()
+
+
 FROM_BEFORE = """
 import asyncio, datetime as module, threading, time, uuid
 from datetime import date, datetime, timezone
