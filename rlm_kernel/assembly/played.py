@@ -157,12 +157,14 @@ class PlayedSession:
 
     def before_cell(self, number: int) -> None:
         """Raise `RecordingEnded` where a replay comes to a cell that never ended, `ReplayMismatch` to one never run."""
-        if self.is_live or self._live:
+        place, question = self.tape.place(number), self._question
+        if self.is_live:
+            used_up = self._is_last and (question is None or self._asked >= len(question.asked))
+            if place is None and used_up:
+                self.go_live()
             return
-        place = self.tape.place(number)
         if place is not None and place.finished is not None and place.finished < self.tape.tape.end:
             return
-        question = self._question
         if place is None and question is not None and question.over and question.failed is None:
             raise ReplayMismatch(f"cell {number} is not in the recording")
         raise _ended(f"cell {number}")

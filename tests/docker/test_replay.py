@@ -243,6 +243,18 @@ async def test_a_killed_run_is_replayed_to_its_end_and_resumed_from_there(settin
     assert (live.turn, live.differences) == (2, [])
 
 
+async def test_a_cell_that_had_not_begun_is_live(settings: Settings) -> None:
+    """Where a reply is recorded and its cell is not, the cell is beyond the tape, and what it asks is asked."""
+    folder = await ask(settings, "a = llm_query('one')", "b = llm_query('two')", "FINAL(f'{a} {b}')")
+    resumed = await run_again(settings, cut(folder, ModelReplied, 1), "banana", Plan(how="resume"))
+    assert resumed.result is not None
+    assert resumed.result.answer == "echo one echo two"
+    order = [type(record.event) for record in read_events(resumed.recording / EVENTS_FILE)]
+    begun = [place for place, kind in enumerate(order) if kind is CellStarted]
+    assert begun[0] < order.index(WentLive) < begun[1]
+    assert {name: used.calls for name, used in resumed.result.usage.items()} == {"vllm:root": 1, "vllm:sub": 1}
+
+
 async def test_a_session_below_is_resumed_within(settings: Settings) -> None:
     """A session below that had ended gives its answer alone; one that had not goes on where it was."""
     below = question("x = llm_query('deep')", "FINAL(x)")
