@@ -22,7 +22,7 @@ from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.config import Settings
 from rlm_kernel.errors import ConfigError, RecordingEnded, RecordingError
 from rlm_kernel.events import Notice, ProfileChosen, SandboxStarted
-from rlm_kernel.recording import EVENTS_FILE, Recording, find_run
+from rlm_kernel.recording import EVENTS_FILE, Recording, find_run, opened_run
 from rlm_kernel.recording.comparison import Comparison, compare_runs
 from rlm_kernel.sandbox.stored import Stored
 
@@ -53,7 +53,7 @@ class ReplayReport(msgspec.Struct, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
-    """Which run to replay, by what `find_run` takes.
+    """Which run to replay, by what `opened_run` takes.
 
     `context` is taken in place of the recorded one, and the settings named in `given` before the recorded ones; `keep`
     the replay's own recording.
@@ -72,7 +72,7 @@ async def replay_run(kept: Kept, listeners: Listeners, wanted: Again) -> ReplayR
     """
     began = time.monotonic()
     with ExitStack() as stack:
-        path = find_run(kept.settings.state_dir, wanted.run)
+        path = stack.enter_context(opened_run(kept.settings.state_dir, wanted.run))
         then = stack.enter_context(await asyncio.to_thread(Recording, path))
         notes: list[str] = []
         settings = _settings(then, kept.settings, notes, wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,8 @@ from rlm_kernel.cli.text import clean
 from rlm_kernel.config import resolve
 from rlm_kernel.errors import RecordingDamaged
 from rlm_kernel.export.formats import FORMATS, Format
-from rlm_kernel.recording.find import find_run, run_folders
+from rlm_kernel.recording.find import run_folders
+from rlm_kernel.recording.unpack import opened_run
 
 CHAT = "chat"
 _DOCUMENTS, _CHATS = ("node", "shorten"), ("level", "outcomes", "all_runs")
@@ -46,18 +48,20 @@ def export(runs: tuple[str, ...], *, to: str | None, state_dir: str | None, **op
     given = [name for name in (_DOCUMENTS if to == CHAT else _CHATS) if options[name]]
     if given:
         raise click.UsageError(f"--{given[0].replace('outcomes', 'status')} is {'not ' if to == CHAT else ''}of chat")
-    found = run_folders(folder) if options["all_runs"] else [find_run(folder, run) for run in runs]
-    if to == CHAT:
-        asked = Asked(
-            level=options["level"] or LEVELS[0],
-            outcomes=options["outcomes"] or OUTCOMES[:1],
-            output=options["output"],
-            force=options["force"],
-        )
-        write_chat(found, asked)
-    else:
-        (recording,) = found
-        _write_document(recording, cast("Format | None", to), **{name: options[name] for name in _OF_DOCUMENTS})
+    with ExitStack() as opened:
+        named = (opened.enter_context(opened_run(folder, run)) for run in runs)
+        found = run_folders(folder) if options["all_runs"] else list(named)
+        if to == CHAT:
+            asked = Asked(
+                level=options["level"] or LEVELS[0],
+                outcomes=options["outcomes"] or OUTCOMES[:1],
+                output=options["output"],
+                force=options["force"],
+            )
+            write_chat(found, asked)
+        else:
+            (recording,) = found
+            _write_document(recording, cast("Format | None", to), **{name: options[name] for name in _OF_DOCUMENTS})
 
 
 def _write_document(

@@ -53,11 +53,16 @@ def compare(*, one: str, other: str, as_json: bool, state_dir: str | None) -> in
     Shown are settings, models, questions and contexts that differ, what each took, and where their answers and cells
     first part ways. The exit status is 0 if all cells and answers are the same, but for what may differ each time.
     """
-    from rlm_kernel.recording import Recording, find_run  # noqa: PLC0415 - as above
+    from rlm_kernel.recording import Recording, opened_run  # noqa: PLC0415 - as above
     from rlm_kernel.recording.comparison import compare_runs  # noqa: PLC0415
 
     folder = resolve({"state_dir": state_dir}).state_dir
-    with Recording(find_run(folder, one)) as first, Recording(find_run(folder, other)) as second:
+    with (
+        opened_run(folder, one) as this,
+        opened_run(folder, other) as that,
+        Recording(this) as first,
+        Recording(that) as second,
+    ):
         a, b = _side(first), _side(second)
         compared = compare_runs(first, second)
     rows = list(_rows(a, b))

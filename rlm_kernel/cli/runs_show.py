@@ -44,13 +44,13 @@ def show(*, run: str, as_json: bool, state_dir: str | None, **opened: Any) -> in
     """
     from rlm_kernel.cli.branches import branch_json, tree_lines  # noqa: PLC0415 - as above
     from rlm_kernel.cli.facts import facts  # noqa: PLC0415
-    from rlm_kernel.recording import Recording, find_run, summaries  # noqa: PLC0415
+    from rlm_kernel.recording import Recording, opened_run, summaries  # noqa: PLC0415
     from rlm_kernel.recording.family import family  # noqa: PLC0415
     from rlm_kernel.recording.tree import Opened, call_tree  # noqa: PLC0415
 
     folder = resolve({"state_dir": state_dir}).state_dir
     wanted = Opened(**opened)
-    with Recording(find_run(folder, run), partial=True) as recording:
+    with opened_run(folder, run) as path, Recording(path, partial=True) as recording:
         tree = call_tree(recording, wanted)
         if as_json:
             told = facts(recording, tree.sums) if wanted in (Opened(), Opened(full=True)) else {}

@@ -11,6 +11,7 @@ from rlm_kernel.recording.reader import read_events
 from rlm_kernel.recording.redaction import REDACTED, Redact, Redaction, fits
 from rlm_kernel.recording.shapes import hooks_of
 from rlm_kernel.recording.summary import RunSummary, summaries, summarise
+from rlm_kernel.recording.unpack import opened_run
 from rlm_kernel.recording.used import Used, used_by
 from rlm_kernel.recording.verify import Verified, verify
 
@@ -36,6 +37,7 @@ __all__ = [
     "is_written",
     "kept_head",
     "new_run_id",
+    "opened_run",
     "read_events",
     "run_folder",
     "run_folders",

@@ -76,3 +76,17 @@ def test_what_is_wrong_has_a_status(home: Path, capfd: pytest.CaptureFixture[str
     assert "none of them has this head" in capfd.readouterr().err
     assert run(home, "unpack", "x.tar.zst", "--max-size", "much") == USAGE
     assert run(home, "pack", RUN, "--level", "22") == USAGE
+
+
+@pytest.mark.parametrize(
+    "command", [["runs", "show"], ["runs", "compare", RUN], ["export", "-o", "-"], ["runs", "show", "--json"]]
+)
+def test_a_bundle_is_read_as_a_run_is(command: list[str], home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """By the commands that only read; nothing of it is left behind."""
+    assert run(home, "pack", RUN, "-o", "x.tar.zst") == 0
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as end:
+        main([*command, "x.tar.zst", "--state-dir", str(home)])
+    assert not end.value.code
+    assert capfd.readouterr().out
+    assert [path.name for path in (home / "runs").iterdir()] == [RUN]
