@@ -13,7 +13,7 @@ import rlm_kernel
 from rlm_kernel.errors import ConfigError
 from rlm_kernel.events import SubcallRequested
 from rlm_kernel.export.formats import Format
-from rlm_kernel.recording import EVENTS_FILE, Recording
+from rlm_kernel.recording import EVENTS_FILE, Recording, RecordingLog
 from tests.unit.cli.conftest import RunCommand, command
 from tests.unit.export.conftest import RUN, Record, exported, run_of
 
@@ -103,6 +103,15 @@ def test_a_damaged_recording_is_written_as_far_as_it_goes(record: Record, to: Fo
     path.write_bytes(b"".join(lines[:6]) + b'{"v":2,')
     assert "torn" in exported(path, to)
     assert "broken off" in exported(path, to)
+
+
+def test_a_run_that_goes_on_is_said_to(tmp_path: Path) -> None:
+    """As long as its recording is being written; then it was broken off."""
+    with RecordingLog(tmp_path, RUN) as log:
+        for event in run_of()[:6]:
+            log.emit(event)
+        assert "still goes on" in exported(log.path, "html")
+    assert "was broken off" in exported(log.path, "html")
 
 
 def test_records_are_as_they_are() -> None:
