@@ -22,6 +22,7 @@ from rlm_kernel.events import (
     RunOrigin,
     RunStarted,
     RunStatus,
+    SubcallRequested,
     TurnStarted,
 )
 from rlm_kernel.sandbox.stored import Stored
@@ -56,6 +57,8 @@ class Run:
         """Pass `event` on."""
         self.asks += isinstance(event, QuestionAsked)
         self.turns += isinstance(event, TurnStarted)
+        if isinstance(event, SubcallRequested):
+            self.models.meter.add_subcall()
         self.sink.emit(event)
 
     @contextmanager
@@ -125,6 +128,7 @@ class Run:
                 seconds=time.monotonic() - self.started,
                 turns=self.turns,
                 usage=dict(self.models.meter.usage),
+                subcalls=self.models.meter.subcalls,
                 error=type(failed).__name__ if failed else None,
                 message=str(failed) if failed else None,
                 reason=self.reason,

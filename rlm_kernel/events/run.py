@@ -101,8 +101,9 @@ class Notice(Event, frozen=True, kw_only=True):
 class RunFinished(Event, frozen=True, kw_only=True):
     """The last event of every run that was not killed and whose recording could be written to its end.
 
-    `usage` is per model name, over all attempts; `reason` is why an answer is partial. Requests and cells without an
-    end of their own ended with the run.
+    `usage` is per model name, over all attempts, and `subcalls` counts those that cells made, those below too (None
+    where it was not recorded yet). `reason` is why an answer is partial. Requests and cells without an end of their own
+    ended with the run.
     """
 
     status: RunStatus
@@ -110,6 +111,7 @@ class RunFinished(Event, frozen=True, kw_only=True):
     seconds: float
     turns: int
     usage: dict[str, Usage]
+    subcalls: int | None = None
     error: str | None = None
     message: str | None = None
     reason: str | None = None

@@ -21,13 +21,14 @@ Tariff: TypeAlias = Callable[[str, Usage], float | None]
 
 
 class Meter:
-    """What every model has used so far, failed attempts included; `usage` is per model name.
+    """What every model has used so far, failed attempts included; `usage` is per model name. `subcalls` were made.
 
     What it counts is counted in `above` too.
     """
 
     def __init__(self, above: Meter | None = None) -> None:
         self.usage: dict[str, Usage] = {}
+        self.subcalls = 0
         self._above = above
 
     def add(self, model: str, usage: Usage) -> None:
@@ -35,6 +36,12 @@ class Meter:
         self.usage[model] = self.usage.get(model, Usage()) + usage
         if self._above is not None:
             self._above.add(model, usage)
+
+    def add_subcall(self) -> None:
+        """Count a sub-call."""
+        self.subcalls += 1
+        if self._above is not None:
+            self._above.add_subcall()
 
 
 class Metered(Wrapper):

@@ -48,6 +48,7 @@ class RunSummary:
     model: str = ""
     sub_model: str = ""
     turns: int | None = None
+    subcalls: int | None = None
     usage: dict[str, Usage] | None = None
     origin: RunOrigin | None = None
     problem: str | None = None
@@ -70,6 +71,7 @@ class _Event(msgspec.Struct, frozen=True):
     status: RunStatus | None = None
     seconds: float = 0.0
     turns: int = 0
+    subcalls: int | None = None
     usage: dict[str, Usage] = msgspec.field(default_factory=dict)
     error: str | None = None
     message: str | None = None
@@ -149,7 +151,15 @@ def _summary(folder: Path, file: int, size: int) -> RunSummary:
     if last is not None and last.event.type == "RunFinished" and not last.node and (status := last.event.status):
         end = last.event
         problem = f"{end.error}: {end.message or ''}"[:LONGEST] if end.error else None
-        return replace(known, status=status, seconds=end.seconds, turns=end.turns, usage=end.usage, problem=problem)
+        return replace(
+            known,
+            status=status,
+            seconds=end.seconds,
+            turns=end.turns,
+            subcalls=end.subcalls,
+            usage=end.usage,
+            problem=problem,
+        )
     seconds = None if last is None else max(0.0, last.at - at)
     return replace(known, status="running" if is_written(folder / EVENTS_FILE) else "broken-off", seconds=seconds)
 
@@ -180,7 +190,9 @@ def _decoded(line: bytes, what: str) -> _Line:
         raise _Damaged(f"{what} is not one: {error}") from None
     if decoded.v > SCHEMA_VERSION:
         raise _Damaged(f"a later version of this package wrote it (schema {decoded.v})")
-    if not plausible(decoded.event.seconds, *decoded.event.usage.values()) or not plausible(decoded.at):
+    event = decoded.event
+    amounts = (decoded.at, event.seconds, event.turns, event.subcalls)
+    if not all(map(plausible, amounts)) or not plausible(None, *event.usage.values()):
         raise _Damaged(f"{what} has numbers that can't be")
     return decoded
 

@@ -83,11 +83,12 @@ def test_numbers_that_cannot_be_are_damage(state: Path, command: RunCommand) -> 
     """Times that no calendar has and sums that nobody can add; the runs are listed, as a table and as JSON."""
     start = b'{"v":2,"seq":0,"at":%s,"event":{"type":"RunStarted","run":"x","question":"?"}}\n'
     end = b'{"v":2,"seq":1,"at":1,"event":{"type":"RunFinished","status":"answered","usage":{"m":{"calls":1%s}}}}\n'
-    contents = [start % b"1e300", start % b"-1", start % b"1" + end % (b"0" * 400)]
+    turns = b'{"v":2,"seq":1,"at":1,"event":{"type":"RunFinished","status":"answered","turns":1%s}}\n'
+    contents = [start % b"1e300", start % b"1" + turns % (b"0" * 400), start % b"-1", start % b"1" + end % (b"0" * 400)]
     for number, content in enumerate(contents):
         write_run(state, run_id(number), []).joinpath(EVENTS_FILE).write_bytes(content)
     rows = [json.loads(line) for line in command("runs", "--json").out.splitlines()]
-    assert [row["status"] for row in rows] == ["damaged"] * 3
+    assert [row["status"] for row in rows] == ["damaged"] * 4
     assert max(map(len, command("runs").out.splitlines())) <= 200
 
 

@@ -34,8 +34,10 @@ async def test_the_tree_counts_what_the_run_counted(
             result = await rlm.acompletion("How many?", "text")
     with Recording(result.recording / EVENTS_FILE) as recording:
         sums = call_tree(recording).sums
+        finished = recording.finished
     assert sums.by_model == result.usage
-    assert sums.subcalls == 8
+    assert finished is not None
+    assert sums.subcalls == finished.subcalls == 8
     assert sums.failed
     assert sums.cached
 

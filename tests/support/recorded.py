@@ -34,7 +34,7 @@ def started(
 
 def finished(status: RunStatus = "answered", answer: str | None = "42", error: str | None = None) -> RunFinished:
     """Return a run's last event."""
-    return RunFinished(status=status, answer=answer, seconds=1.5, turns=2, usage=USED, error=error)
+    return RunFinished(status=status, answer=answer, seconds=1.5, turns=2, usage=USED, subcalls=7, error=error)
 
 
 def stored(digest: str, index_digest: str | None = None) -> ContextStored:

@@ -42,7 +42,7 @@ def test_the_latest_run_comes_first_with_what_is_known(command: RunCommand) -> N
     assert "broken-off" in lines[2]
     assert "$" not in lines[2]
     assert "fork of 00000003" in lines[2]
-    assert lines[5].split()[2:5] == ["answered", "2", "2"]
+    assert lines[5].split()[2:5] == ["answered", "2", "7"]
     assert lines[5].endswith("How many whales?")
 
 

@@ -78,3 +78,12 @@ async def test_a_failure_that_cost_something_is_counted() -> None:
             await model.complete(ASK)
     assert meter.usage["fake:listed"].calls == 1
     assert meter.usage["fake:listed"].cost_usd == pytest.approx(GPT_5)
+
+
+def test_subcalls_count_for_those_above() -> None:
+    """As what models used does."""
+    above = Meter()
+    below = Meter(above)
+    below.add_subcall()
+    above.add_subcall()
+    assert (above.subcalls, below.subcalls) == (2, 1)
