@@ -22,6 +22,7 @@ from rlm_kernel.assembly.resuming import GoOn, fork_run, resume_run
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.assembly.thread import LoopThread
 from rlm_kernel.config import Settings, changed_settings, resolve
+from rlm_kernel.errors import ConfigError
 from rlm_kernel.events import TreeSink
 from rlm_kernel.models.model import OnText
 from rlm_kernel.recording import Following, Redact
@@ -66,6 +67,8 @@ class RLM:
             given = replace(given, sub_model=sub_model)
         self.settings = given
         redacting = (redact,) if callable(redact) else tuple(redact)
+        if not all(map(callable, redacting)):
+            raise ConfigError("redact takes functions of a text; what has a name goes into Settings(redact=...)")
         self._listeners = Listeners(on_event=on_event, on_text=on_text, hooks=hooks, redact=redacting)
         named = {name for name, value in (("model", model), ("sub_model", sub_model)) if value is not None}
         self._chosen = frozenset(named if settings is None else named | changed_settings(settings))

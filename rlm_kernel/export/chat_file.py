@@ -63,5 +63,7 @@ def _write(recordings: Iterable[str | Path], file: BinaryIO, chosen: Chosen, exp
                     raise RecordingDamaged(f"{recording.damage}; what stands before it was read")
         except RecordingError as error:
             exported.problems.append(str(error))
+        except RecursionError:
+            exported.problems.append(f"{path}: it nests deeper than can be written")
         exported.runs += exported.lines > before
     return exported

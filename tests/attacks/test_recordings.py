@@ -114,6 +114,7 @@ def taped(path: Path, state: Path) -> None:
                     if place.finished is not None:
                         node.ended(place)
                     for call in node.cell(number).calls:
+                        node.may_be(call, call.key, "any text")
                         if call.call.ended is not None:
                             with suppress(RlmKernelError, KnownFailure):
                                 node.answer(call)

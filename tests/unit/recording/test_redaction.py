@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rlm_kernel.errors import RecordingError
+from rlm_kernel import RLM, Settings
+from rlm_kernel.errors import ConfigError, RecordingError
 from rlm_kernel.events import (
     AnyEvent,
     CellFinished,
@@ -229,6 +230,12 @@ def test_what_is_named_is_what_is_kept_out() -> None:
         text = hook(text)
     assert text == "[redacted] [redacted] a[redacted]a"
     assert len(hooks_of("/a,b/")) == 1
+
+
+def test_what_is_no_function_is_refused(tmp_path: Path) -> None:
+    """A name in place of a function has a place of its own, which the error tells."""
+    with pytest.raises(ConfigError, match=r"Settings\(redact=\.\.\.\)"):
+        RLM("scripted:a", settings=Settings(state_dir=tmp_path), redact="keys")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("named", ["key", "keys/x/", "/x", "/x*/", "/(/", ",", "keys,/", "x,/y/", "//"])
