@@ -12,7 +12,8 @@ from typing import Protocol
 from rlm_kernel.bridge import KnownFailure
 from rlm_kernel.errors import ReplayMismatch, RlmKernelError
 from rlm_kernel.models.model import Completion
-from rlm_kernel.recording.tape import NodeTape, TapedCall, TapedCell, refusal_key
+from rlm_kernel.recording.tape import NodeTape, refusal_key
+from rlm_kernel.recording.taped import TapedCall, TapedCell
 from rlm_kernel.session import Asking, CallKey
 
 PATIENCE = 5.0

@@ -17,7 +17,8 @@ from rlm_kernel.kernel import CellResult
 from rlm_kernel.models.model import Completion, Model, ModelRequest, Wrapper
 from rlm_kernel.recording import Used
 from rlm_kernel.recording.index import Asked
-from rlm_kernel.recording.tape import NodeTape, Tape, TapedCall, TapedQuestion
+from rlm_kernel.recording.tape import NodeTape, Tape
+from rlm_kernel.recording.taped import TapedCall, TapedQuestion
 from rlm_kernel.session import Asking, CallKey, PlayedCell
 
 ENOUGH = 2.0

@@ -9,7 +9,6 @@ import math
 import time
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 from rlm_kernel import errors
@@ -21,7 +20,6 @@ from rlm_kernel.events import (
     BudgetSpent,
     CellFinished,
     CellInterrupted,
-    InterruptReason,
     ModelFailed,
     ModelReplied,
     ProfileChosen,
@@ -40,6 +38,7 @@ from rlm_kernel.events import (
 from rlm_kernel.models.model import Completion
 from rlm_kernel.recording.index import Asked, Call, Cell, Node, Question, Recording
 from rlm_kernel.recording.redaction import fits
+from rlm_kernel.recording.taped import TapedCall, TapedCell, TapedQuestion
 from rlm_kernel.session import CallKey, digest
 from rlm_kernel.types import Origin, Usage
 
@@ -48,40 +47,6 @@ _TEXTS = frozenset(["prompt", "arguments"])
 _SEEDS = 2**32
 _LATEST = 4_000_000_000.0
 _CODES = (("the run's budget is spent", "budget_exceeded"), ("the run's depth limit is reached", "depth_exceeded"))
-
-
-@dataclass(slots=True, eq=False)
-class TapedCall:
-    """A call of a cell: `at` and `ended_at` are when it was made and had its end, in UTC; None without one.
-
-    `answered`: it had an answer or a failure of its own, and did not just end with its cell. `node` is the session that
-    answered it, if one did. `redacted`: something was taken out of its text before that was recorded.
-    """
-
-    key: CallKey
-    call: Call
-    at: float
-    redacted: bool = False
-    answered: bool = False
-    ended_at: float | None = None
-    node: str | None = None
-
-
-@dataclass(slots=True)
-class TapedCell:
-    """A cell's calls in the order of asking, and why calls were refused, by `refusal_key`.
-
-    `seconds` is how long it took, None if it has no end; `interrupted` when and why it was made to end.
-    """
-
-    number: int
-    at: float
-    calls: list[TapedCall]
-    refused: dict[CallKey, KnownFailure]
-    refusals: int = 0
-    seconds: float | None = None
-    status: str | None = None
-    interrupted: tuple[float, InterruptReason] | None = None
 
 
 def refusal_key(kind: str, asked: str | None, text: str, length: int) -> CallKey:
@@ -123,22 +88,6 @@ class Tape:
         if path not in self._nodes:
             self._nodes[path] = NodeTape(self, node)
         return self._nodes[path]
-
-
-@dataclass(slots=True)
-class TapedQuestion:
-    """A question: the requests to its session's root model that had an end, in order.
-
-    `failed` is the error's name where it ended without an answer, `over` whether it has an end on the tape at all.
-    `ends_failing`: the last request had no reply. `last` is where the last request or cell begins.
-    """
-
-    question: Question
-    asked: list[Asked]
-    over: bool
-    failed: str | None
-    ends_failing: bool
-    last: int
 
 
 class NodeTape:
