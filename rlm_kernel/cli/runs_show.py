@@ -38,7 +38,7 @@ _TIMES = ("run_timeout",)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object to standard output, errors too.")
 @click.option("--state-dir", metavar="FOLDER", help="Where recordings and contexts are kept.")
 def show(*, run: str, as_json: bool, state_dir: str | None, **opened: Any) -> int:
-    """Show what RUN was asked, answered and took, and its calls as a tree.
+    """Show what RUN came to, and its calls as a tree.
 
     Of a recording that is damaged, what stands before the damage is shown, and the exit status says so.
     """
