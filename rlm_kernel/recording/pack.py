@@ -23,6 +23,8 @@ from rlm_kernel.recording.reader import decode_line, open_recording, reading
 from rlm_kernel.recording.verify import CONTEXTS, is_digest, lines
 from rlm_kernel.version import __version__
 
+_PIECE = 2**20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
@@ -51,7 +53,7 @@ def write_bundle(path: Path, to: BinaryIO, packing: Packing) -> Manifest:
     compressor = zstandard.ZstdCompressor(level=packing.level, write_checksum=True)
     with (
         compressor.stream_writer(to, closefd=False) as packed,
-        tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT) as tar,
+        tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT, bufsize=_PIECE) as tar,
     ):
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         _add(tar, MANIFEST, len(text), io.BytesIO(text))
