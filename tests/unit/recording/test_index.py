@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from rlm_kernel.errors import RecordingDamaged, RecordingError
-from rlm_kernel.events import AnswerGiven, CellStarted, Notice, RunStarted, SubcallReplied
+from rlm_kernel.events import (
+    SCHEMA_VERSION,
+    AnswerGiven,
+    CellStarted,
+    Notice,
+    RunStarted,
+    SandboxStarted,
+    SubcallReplied,
+)
 from rlm_kernel.recording import Recording, RecordingLog, read_events
 
 KEPT = Path(__file__).parents[2] / "recordings"
@@ -95,3 +103,21 @@ def test_a_file_that_begins_with_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_bytes(b"")
     with pytest.raises(RecordingError, match="holds no run"):
         Recording(tmp_path / "events.jsonl")
+
+
+def test_a_recording_of_each_version_is_kept() -> None:
+    """For each it can be read to its end, and says what its version promises; tests of the program replay them."""
+    for version in range(1, SCHEMA_VERSION + 1):
+        kept = sorted((KEPT / f"v{version}").glob("*/events.jsonl"))
+        assert len(kept) == 2
+        for path in kept:
+            with Recording(path) as recording:
+                assert (recording.version, recording.damage, recording.torn, recording.unknown) == (
+                    version,
+                    None,
+                    0,
+                    {},
+                )
+                assert recording.finished is not None
+                seeds = [recording.expect(seq, SandboxStarted).seed for seq in recording.root.sandboxes]
+                assert all(seed is not None for seed in seeds) == (version > 1)
