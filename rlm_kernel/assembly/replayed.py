@@ -23,7 +23,7 @@ from rlm_kernel.config import Settings
 from rlm_kernel.errors import ConfigError, RecordingEnded, RecordingError
 from rlm_kernel.events import Notice, ProfileChosen, SandboxStarted
 from rlm_kernel.recording import EVENTS_FILE, Recording, find_run, opened_run
-from rlm_kernel.recording.comparison import Comparison, compare_runs
+from rlm_kernel.recording.compare.runs import Comparison, compare_runs
 from rlm_kernel.sandbox.stored import Stored
 
 

@@ -19,7 +19,7 @@ from rlm_kernel.errors import RecordingError
 
 if TYPE_CHECKING:
     from rlm_kernel.recording import Verified
-    from rlm_kernel.recording.bundle import Manifest
+    from rlm_kernel.recording.bundle.manifest import Manifest
 
 STDOUT = "-"
 LEVELS = click.IntRange(1, 19)
@@ -58,7 +58,7 @@ def pack(
     Packing the same run again gives the same bytes.
     """
     from rlm_kernel.recording import find_run  # noqa: PLC0415 - its imports take too long for `--help`
-    from rlm_kernel.recording.pack import Packing, write_bundle  # noqa: PLC0415
+    from rlm_kernel.recording.bundle.pack import Packing, write_bundle  # noqa: PLC0415
 
     settings = resolve({"state_dir": state_dir})
     packing = Packing(store=settings.contexts_dir, contexts=contexts, level=level)
@@ -93,7 +93,7 @@ def unpack(file: str, *, max_size: int, as_json: bool, state_dir: str | None) ->
 
     It may come from anybody: it is checked whole before it is a run, and never takes the place of one.
     """
-    from rlm_kernel.recording.unpack import unpack as unpacked  # noqa: PLC0415 - as above
+    from rlm_kernel.recording.bundle.unpack import unpack as unpacked  # noqa: PLC0415 - as above
 
     folder, manifest = unpacked(
         Path(file).expanduser(), resolve({"state_dir": state_dir}).state_dir, most_bytes=max_size
@@ -113,7 +113,7 @@ def unpack(file: str, *, max_size: int, as_json: bool, state_dir: str | None) ->
 def verify(run: str, *, head: str | None, max_size: int, as_json: bool, state_dir: str | None) -> None:
     """Tell whether a recording, or a bundle, is as it was written."""
     from rlm_kernel.recording import verify as verified  # noqa: PLC0415 - as above
-    from rlm_kernel.recording.unpack import opened_run  # noqa: PLC0415
+    from rlm_kernel.recording.bundle.unpack import opened_run  # noqa: PLC0415
 
     where = resolve({"state_dir": state_dir}).state_dir
     with opened_run(where, run, most_bytes=max_size) as path:
@@ -164,7 +164,7 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
 @contextlib.contextmanager
 def _written(wanted: Path | None, *, force: bool) -> Iterator[tuple[BinaryIO, Callable[[str], Path]]]:
     """Give the block a new file, and what names it `wanted` or after a run once it is whole; else it is removed."""
-    from rlm_kernel.recording.bundle import SUFFIX  # noqa: PLC0415 - as above
+    from rlm_kernel.recording.bundle.manifest import SUFFIX  # noqa: PLC0415 - as above
     from rlm_kernel.storage import unfinished_file  # noqa: PLC0415
 
     folder = Path() if wanted is None else wanted.parent

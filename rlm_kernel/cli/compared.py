@@ -13,7 +13,7 @@ from rlm_kernel.cli.text import clean, one_line
 
 if TYPE_CHECKING:
     from rlm_kernel.assembly.replayed import ReplayReport
-    from rlm_kernel.recording.comparison import AnswerCompared, CellCompared
+    from rlm_kernel.recording.compare.runs import AnswerCompared, CellCompared
 
 _COLOURS = {"identical": "green", "normalised": "green", "varies": "yellow", "unfinished": "yellow"}
 _WORDS = {

@@ -14,8 +14,8 @@ from rlm_kernel.cli.text import clean
 from rlm_kernel.config import resolve
 from rlm_kernel.errors import RecordingDamaged
 from rlm_kernel.export.formats import FORMATS, Format
+from rlm_kernel.recording.bundle.unpack import opened_run
 from rlm_kernel.recording.find import run_folders
-from rlm_kernel.recording.unpack import opened_run
 
 CHAT = "chat"
 _DOCUMENTS, _CHATS = ("node", "shorten"), ("level", "outcomes", "all_runs")

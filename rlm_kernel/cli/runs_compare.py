@@ -20,7 +20,7 @@ from rlm_kernel.config import resolve
 if TYPE_CHECKING:
     from rlm_kernel.cli.facts import Facts
     from rlm_kernel.recording import Recording
-    from rlm_kernel.recording.comparison import CellCompared, Comparison
+    from rlm_kernel.recording.compare.runs import CellCompared, Comparison
     from rlm_kernel.recording.tree import Branch
 
 LONGEST = 60
@@ -54,7 +54,7 @@ def compare(*, one: str, other: str, as_json: bool, state_dir: str | None) -> in
     first part ways. The exit status is 0 if all cells and answers are the same, but for what may differ each time.
     """
     from rlm_kernel.recording import Recording, opened_run  # noqa: PLC0415 - as above
-    from rlm_kernel.recording.comparison import compare_runs  # noqa: PLC0415
+    from rlm_kernel.recording.compare.runs import compare_runs  # noqa: PLC0415
 
     folder = resolve({"state_dir": state_dir}).state_dir
     with (

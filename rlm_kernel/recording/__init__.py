@@ -1,5 +1,6 @@
 """The recording: every event of a run, one line of JSON each, written before it is acted on."""
 
+from rlm_kernel.recording.bundle.unpack import opened_run
 from rlm_kernel.recording.find import find_run, run_folders
 from rlm_kernel.recording.folder import EVENTS_FILE, new_run_id, run_folder
 from rlm_kernel.recording.following import Following
@@ -11,7 +12,6 @@ from rlm_kernel.recording.reader import read_events
 from rlm_kernel.recording.redaction import REDACTED, Redact, Redaction, fits
 from rlm_kernel.recording.shapes import hooks_of
 from rlm_kernel.recording.summary import RunSummary, summaries, summarise
-from rlm_kernel.recording.unpack import opened_run
 from rlm_kernel.recording.used import Used, used_by
 from rlm_kernel.recording.verify import Verified, verify
 

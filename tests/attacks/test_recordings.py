@@ -31,8 +31,8 @@ from rlm_kernel.export.chat_file import export_chat
 from rlm_kernel.export.formats import FORMATS, Format
 from rlm_kernel.export.write import export_run
 from rlm_kernel.recording import Following, Recording, read_events, summarise, verify
-from rlm_kernel.recording.comparison import compare_runs
-from rlm_kernel.recording.pack import Packing, write_bundle
+from rlm_kernel.recording.bundle.pack import Packing, write_bundle
+from rlm_kernel.recording.compare.runs import compare_runs
 from rlm_kernel.recording.reader import MOST_VALUES, holds_too_many
 from rlm_kernel.recording.tape import Tape
 from rlm_kernel.recording.tree import Opened, call_tree

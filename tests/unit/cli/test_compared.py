@@ -8,7 +8,7 @@ import click
 
 from rlm_kernel.assembly.replayed import ReplayReport
 from rlm_kernel.cli.compared import report_json, report_lines, summary
-from rlm_kernel.recording.comparison import AnswerCompared, CellCompared, Comparison
+from rlm_kernel.recording.compare.runs import AnswerCompared, CellCompared, Comparison
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\u202egone"
 

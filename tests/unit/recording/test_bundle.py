@@ -17,9 +17,9 @@ import zstandard
 
 from rlm_kernel.errors import BundleInvalid, RecordingAltered, RecordingDamaged, RecordingError, RecordingTooNew
 from rlm_kernel.recording import RecordingLog, verify
-from rlm_kernel.recording.bundle import Manifest
-from rlm_kernel.recording.pack import Packing, write_bundle
-from rlm_kernel.recording.unpack import opened_run, unpack
+from rlm_kernel.recording.bundle.manifest import Manifest
+from rlm_kernel.recording.bundle.pack import Packing, write_bundle
+from rlm_kernel.recording.bundle.unpack import opened_run, unpack
 from tests.support.recorded import finished, run_id, started, stored
 
 RUN = run_id(1)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import get_args
 
 from rlm_kernel.cli.exits import DIFFERENT
-from rlm_kernel.recording.comparison import Outcome
-from rlm_kernel.recording.normalise import ORDER_RULES, RULES
-from rlm_kernel.recording.words import ENTROPY, PARALLEL, UNPINNED
+from rlm_kernel.recording.compare.normalise import ORDER_RULES, RULES
+from rlm_kernel.recording.compare.runs import Outcome
+from rlm_kernel.recording.compare.words import ENTROPY, PARALLEL, UNPINNED
 
 PAGE = (Path(__file__).parents[3] / "docs" / "replay.md").read_text(encoding="utf-8")
 

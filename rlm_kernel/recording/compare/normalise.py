@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
-from rlm_kernel.recording.set_order import in_set_order
+from rlm_kernel.recording.compare.set_order import in_set_order
 
 HOUR, DAY = 3600.0, 86400.0
 

@@ -17,13 +17,13 @@ from rlm_kernel.events import (
     SubcallRequested,
     ToolRequested,
 )
-from rlm_kernel.recording.compare import Circumstances, Compared, compare_cells, compare_texts, verdict
-from rlm_kernel.recording.difference import Difference
+from rlm_kernel.recording.compare.cells import Circumstances, Compared, compare_cells, compare_texts, verdict
+from rlm_kernel.recording.compare.difference import Difference
+from rlm_kernel.recording.compare.normalise import HOUR, Surroundings
+from rlm_kernel.recording.compare.ran import Ran, read_cell
+from rlm_kernel.recording.compare.words import Reading
 from rlm_kernel.recording.index import Call, Cell, Node, Question, Recording
-from rlm_kernel.recording.normalise import HOUR, Surroundings
-from rlm_kernel.recording.ran import Ran, read_cell
 from rlm_kernel.recording.redaction import fits
-from rlm_kernel.recording.words import Reading
 
 Outcome = Literal["identical", "normalised", "varies", "different", "missing", "more", "unfinished"]
 OUTCOMES: tuple[Outcome, ...] = ("identical", "normalised", "varies", "different", "missing", "more", "unfinished")

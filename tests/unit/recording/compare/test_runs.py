@@ -11,11 +11,11 @@ import pytest
 from rlm_kernel import events as ev
 from rlm_kernel.errors import RecordingDamaged
 from rlm_kernel.recording import EVENTS_FILE, REDACTED, Recording, RecordingLog, Redaction, new_run_id
-from rlm_kernel.recording.comparison import Comparison, compare_runs
-from rlm_kernel.recording.ran import MOST_OUTPUT
+from rlm_kernel.recording.compare.ran import MOST_OUTPUT
+from rlm_kernel.recording.compare.runs import Comparison, compare_runs
 from rlm_kernel.types import Usage
 
-RECORDINGS = Path(__file__).parents[2] / "recordings"
+RECORDINGS = Path(__file__).parents[3] / "recordings"
 
 
 def box(uid: int, seed: int | None = 1) -> ev.SandboxStarted:

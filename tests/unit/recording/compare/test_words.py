@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rlm_kernel.recording.words import ENTROPY, Reading
+from rlm_kernel.recording.compare.words import ENTROPY, Reading
 
 SEEDED = [word for words in ENTROPY.values() for word in words]
 

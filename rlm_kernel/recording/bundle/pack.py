@@ -15,7 +15,7 @@ import zstandard
 
 from rlm_kernel.errors import RecordingAltered, RecordingDamaged, RecordingError
 from rlm_kernel.events import ContextStored, Record, RunStarted
-from rlm_kernel.recording.bundle import MANIFEST, MOST_CONTEXTS, BundledContext, Manifest
+from rlm_kernel.recording.bundle.manifest import MANIFEST, MOST_CONTEXTS, BundledContext, Manifest
 from rlm_kernel.recording.chain import Chain
 from rlm_kernel.recording.folder import EVENTS_FILE, is_run_id
 from rlm_kernel.recording.liveness import is_written

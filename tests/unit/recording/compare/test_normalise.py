@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_kernel.recording.normalise import NOWHERE, RULES, Surroundings, normalise, struck
+from rlm_kernel.recording.compare.normalise import NOWHERE, RULES, Surroundings, normalise, struck
 
 NOON = 1795262400.0  # 2026-11-21 12:00 UTC
 LATER = NOON + 40 * 86400 + 5000.5

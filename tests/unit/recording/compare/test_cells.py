@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from rlm_kernel.events import CellOutput, CellOutputCleared
-from rlm_kernel.recording.compare import Circumstances, Compared, compare_cells, compare_texts
-from rlm_kernel.recording.difference import Difference, readable, trimmed
-from rlm_kernel.recording.ran import Ran, folded
+from rlm_kernel.recording.compare.cells import Circumstances, Compared, compare_cells, compare_texts
+from rlm_kernel.recording.compare.difference import Difference, readable, trimmed
+from rlm_kernel.recording.compare.ran import Ran, folded
 
 PLAIN = Circumstances()
 

@@ -11,9 +11,9 @@ from typing import Literal
 
 import msgspec
 
-from rlm_kernel.recording.difference import Difference, readable, trimmed
-from rlm_kernel.recording.normalise import MOST_CHARACTERS, NOWHERE, Surroundings, normalise, struck
-from rlm_kernel.recording.ran import Ran, joined
+from rlm_kernel.recording.compare.difference import Difference, readable, trimmed
+from rlm_kernel.recording.compare.normalise import MOST_CHARACTERS, NOWHERE, Surroundings, normalise, struck
+from rlm_kernel.recording.compare.ran import Ran, joined
 from rlm_kernel.recording.redaction import REDACTED, fits
 from rlm_kernel.types import JSON
 

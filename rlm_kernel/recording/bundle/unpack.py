@@ -15,7 +15,7 @@ import zstandard
 
 from rlm_kernel.errors import BundleInvalid, RecordingError, RlmKernelError
 from rlm_kernel.events import Record, RunStarted
-from rlm_kernel.recording.bundle import MANIFEST, MANIFEST_LIMIT, SUFFIX, WINDOW, Manifest, read_manifest
+from rlm_kernel.recording.bundle.manifest import MANIFEST, MANIFEST_LIMIT, SUFFIX, WINDOW, Manifest, read_manifest
 from rlm_kernel.recording.chain import Chain
 from rlm_kernel.recording.find import find_run
 from rlm_kernel.recording.folder import EVENTS_FILE, new_run_id, run_folder, sync_folder

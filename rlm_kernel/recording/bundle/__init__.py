@@ -1,0 +1,1 @@
+"""Bundles: a run as one file, to hand on."""
