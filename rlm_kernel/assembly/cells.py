@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from rlm_kernel.assembly.played import PlayedSession
+from rlm_kernel.assembly.rerun.played import PlayedSession
 from rlm_kernel.kernel.result import CellResult
 from rlm_kernel.session import Seat, Session
 

@@ -11,8 +11,8 @@ from functools import partial
 from rlm_kernel.assembly.cells import Cells
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.assembly.parts import controller_limits, session_spec
-from rlm_kernel.assembly.played import PlayedSession
 from rlm_kernel.assembly.prompting import listener, root_profile, subcall_characters
+from rlm_kernel.assembly.rerun.played import PlayedSession
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.bridge import Models as Offered
 from rlm_kernel.config import Settings

@@ -16,9 +16,9 @@ from rlm_kernel.assembly.dialogue import Opening, Session
 from rlm_kernel.assembly.handle import RunHandle, RunInThread
 from rlm_kernel.assembly.hooks import Hooks
 from rlm_kernel.assembly.kept import Kept
-from rlm_kernel.assembly.replayed import Again, ReplayReport, replay_run
+from rlm_kernel.assembly.rerun.replay import Again, ReplayReport, replay_run
+from rlm_kernel.assembly.rerun.resume import GoOn, fork_run, resume_run
 from rlm_kernel.assembly.result import RunResult
-from rlm_kernel.assembly.resuming import GoOn, fork_run, resume_run
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.assembly.thread import LoopThread
 from rlm_kernel.config import Settings, changed_settings, resolve

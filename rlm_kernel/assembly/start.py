@@ -9,7 +9,7 @@ from pathlib import Path
 from rlm_kernel.assembly.budgets import open_budget
 from rlm_kernel.assembly.kept import Kept
 from rlm_kernel.assembly.models import Models
-from rlm_kernel.assembly.played import PlayedSession
+from rlm_kernel.assembly.rerun.played import PlayedSession
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.assembly.tools import toolbox
 from rlm_kernel.budget import Budget, Prices

@@ -12,7 +12,7 @@ import msgspec
 from rlm_kernel.cli.text import clean, one_line
 
 if TYPE_CHECKING:
-    from rlm_kernel.assembly.replayed import ReplayReport
+    from rlm_kernel.assembly.rerun.replay import ReplayReport
     from rlm_kernel.recording.compare.runs import AnswerCompared, CellCompared
 
 _COLOURS = {"identical": "green", "normalised": "green", "varies": "yellow", "unfinished": "yellow"}

@@ -19,7 +19,7 @@ from rlm_kernel.config import resolve
 
 if TYPE_CHECKING:
     from rlm_kernel.assembly import RunResult
-    from rlm_kernel.assembly.replayed import Again, ReplayReport
+    from rlm_kernel.assembly.rerun.replay import Again, ReplayReport
     from rlm_kernel.config import Settings
 
 
@@ -58,7 +58,7 @@ def replay(
     RUN is an id, a beginning or end of one, `last`, or a path. It runs in a fresh container, with the recorded answers
     of models and tools: no key and no network is needed, and nothing is paid.
     """
-    from rlm_kernel.assembly.replayed import Again  # noqa: PLC0415 - its imports take too long for `--help`
+    from rlm_kernel.assembly.rerun.replay import Again  # noqa: PLC0415 - its imports take too long for `--help`
 
     output = chosen_output(quiet=quiet, as_json=as_json, verbose=verbose)
     settings = resolve(options)
@@ -81,7 +81,7 @@ def _run(
     settings: Settings, output: Output, wanted: Again, live_from: int | None
 ) -> tuple[ReplayReport, RunResult[Any] | None]:
     from rlm_kernel.assembly.kept import Kept  # noqa: PLC0415 - as above
-    from rlm_kernel.assembly.replayed import replay_live, replay_run  # noqa: PLC0415
+    from rlm_kernel.assembly.rerun.replay import replay_live, replay_run  # noqa: PLC0415
     from rlm_kernel.assembly.sinks import Listeners  # noqa: PLC0415
 
     progress = output.progress()

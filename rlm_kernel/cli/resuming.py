@@ -46,7 +46,7 @@ def resume(run: str, **given: Any) -> int:
     RUN is an id, a beginning or end of one, `last`, or a path. Its cells run again with the recorded answers, and
     nothing is paid for twice. It becomes a new run; settings that are not given are as recorded.
     """
-    from rlm_kernel.assembly.resuming import resume_run  # noqa: PLC0415 - its imports take too long for `--help`
+    from rlm_kernel.assembly.rerun.resume import resume_run  # noqa: PLC0415 - its imports take too long for `--help`
 
     return _go_on(run, given, resume_run)
 
@@ -65,7 +65,7 @@ def fork(run: str, *, at: int | None, question: str | None, answer_schema: str |
     recorded.
     """
     from rlm_kernel.assembly.asked import Asked  # noqa: PLC0415 - as above
-    from rlm_kernel.assembly.resuming import fork_run  # noqa: PLC0415 - as above
+    from rlm_kernel.assembly.rerun.resume import fork_run  # noqa: PLC0415 - as above
 
     if at is None and question is None:
         raise click.UsageError("say where to go on from with --at N, or what to ask with --question")
@@ -79,7 +79,7 @@ def fork(run: str, *, at: int | None, question: str | None, answer_schema: str |
 def _go_on(run: str, given: dict[str, Any], go_on: Callable[..., Awaitable[RunResult[Any]]]) -> int:
     """Go on as `given` says, with the progress shown, write the answer, and return the exit status."""
     from rlm_kernel.assembly.kept import Kept  # noqa: PLC0415 - as above
-    from rlm_kernel.assembly.resuming import GoOn  # noqa: PLC0415 - as above
+    from rlm_kernel.assembly.rerun.resume import GoOn  # noqa: PLC0415 - as above
     from rlm_kernel.assembly.sinks import Listeners  # noqa: PLC0415 - as above
 
     output = chosen_output(**{name: given.pop(name) for name in ("quiet", "as_json", "verbose")})

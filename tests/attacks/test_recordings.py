@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlm_kernel.assembly.recorded import recorded_settings
-from rlm_kernel.assembly.replayed import ReplayReport
+from rlm_kernel.assembly.rerun.recorded import recorded_settings
+from rlm_kernel.assembly.rerun.replay import ReplayReport
 from rlm_kernel.bridge import KnownFailure
 from rlm_kernel.cli.branches import branch_json, tree_lines
 from rlm_kernel.cli.compared import report_json, report_lines

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from rlm_kernel import Settings
-from rlm_kernel.assembly import delivery
-from rlm_kernel.assembly.replaying import Plan, Rerun
+from rlm_kernel.assembly.rerun import delivery
+from rlm_kernel.assembly.rerun.rerun import Plan, Rerun
 from rlm_kernel.errors import RecordingDamaged, RecordingError, RlmKernelError
 from rlm_kernel.events import (
     AnyEvent,

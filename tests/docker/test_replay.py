@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 
 from rlm_kernel import RLM, Settings
 from rlm_kernel.assembly.asked import Asked
-from rlm_kernel.assembly.replaying import Plan, Rerun
+from rlm_kernel.assembly.rerun.rerun import Plan, Rerun
 from rlm_kernel.errors import ModelRejected, RecordingEnded
 from rlm_kernel.events import (
     BudgetSpent,

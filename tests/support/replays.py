@@ -10,7 +10,7 @@ from typing import Any
 from rlm_kernel import Settings
 from rlm_kernel.assembly import Context
 from rlm_kernel.assembly.kept import Kept
-from rlm_kernel.assembly.replaying import Plan, Rerun, rerun
+from rlm_kernel.assembly.rerun.rerun import Plan, Rerun, rerun
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.events import (
     AnswerGiven,

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from rlm_kernel.assembly.replayed import ReplayReport
+from rlm_kernel.assembly.rerun.replay import ReplayReport
 from rlm_kernel.cli.compared import report_json, report_lines, summary
 from rlm_kernel.recording.compare.runs import AnswerCompared, CellCompared, Comparison
 

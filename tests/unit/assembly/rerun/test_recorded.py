@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rlm_kernel.assembly.recorded import LED, LIMITS, changed, recorded_context, recorded_settings
+from rlm_kernel.assembly.rerun.recorded import LED, LIMITS, changed, recorded_context, recorded_settings
 from rlm_kernel.config import SETTINGS, Settings
 from rlm_kernel.errors import ConfigError, ContextMissing
 from rlm_kernel.events import ContextStored, ProfileChosen, RunStarted, SandboxStarted

@@ -7,7 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from rlm_kernel.assembly.delivery import CellAnswers
+from rlm_kernel.assembly.rerun.delivery import CellAnswers
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.budget import Budget
 from rlm_kernel.controller.profile import Profile

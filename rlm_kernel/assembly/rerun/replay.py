@@ -14,10 +14,10 @@ import msgspec
 
 from rlm_kernel.assembly.contexts import Context
 from rlm_kernel.assembly.kept import Kept
-from rlm_kernel.assembly.recorded import changed, recorded_context, recorded_settings
-from rlm_kernel.assembly.replaying import Plan, Rerun, rerun
+from rlm_kernel.assembly.rerun.recorded import changed, recorded_context, recorded_settings
+from rlm_kernel.assembly.rerun.rerun import Plan, Rerun, rerun
+from rlm_kernel.assembly.rerun.resume import GoOn, fork_run
 from rlm_kernel.assembly.result import RunResult
-from rlm_kernel.assembly.resuming import GoOn, fork_run
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.config import Settings
 from rlm_kernel.errors import ConfigError, RecordingEnded, RecordingError

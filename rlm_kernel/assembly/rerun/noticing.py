@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rlm_kernel.assembly.recorded import changed
+from rlm_kernel.assembly.rerun.recorded import changed
 from rlm_kernel.config import Settings
 from rlm_kernel.events import AnyEvent, Notice, ProfileChosen, RunStarted, SandboxStarted, TreeSink
 from rlm_kernel.recording import Recording

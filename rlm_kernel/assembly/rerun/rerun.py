@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rlm_kernel.assembly.announced import AnnouncedTools
 from rlm_kernel.assembly.asked import Asked
 from rlm_kernel.assembly.asking import open_run
 from rlm_kernel.assembly.contexts import Context
 from rlm_kernel.assembly.kept import Kept
 from rlm_kernel.assembly.models import Models
-from rlm_kernel.assembly.noticing import Noticing
-from rlm_kernel.assembly.played import Missing, PlayedSession, Playing
+from rlm_kernel.assembly.rerun.announced import AnnouncedTools
+from rlm_kernel.assembly.rerun.noticing import Noticing
+from rlm_kernel.assembly.rerun.played import Missing, PlayedSession, Playing
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.assembly.sinks import Listeners

@@ -13,7 +13,7 @@ import pytest
 
 from rlm_kernel.assembly.asked import Asked
 from rlm_kernel.assembly.kept import Kept
-from rlm_kernel.assembly.resuming import GoOn, fork_run, resume_run
+from rlm_kernel.assembly.rerun.resume import GoOn, fork_run, resume_run
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.config import Settings
 from rlm_kernel.errors import ConfigError, ContextMissing, RecordingError, RlmKernelError

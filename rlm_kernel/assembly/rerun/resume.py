@@ -10,8 +10,8 @@ from typing import Any
 from rlm_kernel.assembly.asked import Asked
 from rlm_kernel.assembly.contexts import Context
 from rlm_kernel.assembly.kept import Kept
-from rlm_kernel.assembly.recorded import LIMITS, recorded_context, recorded_settings
-from rlm_kernel.assembly.replaying import Plan, rerun
+from rlm_kernel.assembly.rerun.recorded import LIMITS, recorded_context, recorded_settings
+from rlm_kernel.assembly.rerun.rerun import Plan, rerun
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.config import SETTINGS, Settings
