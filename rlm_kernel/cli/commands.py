@@ -21,10 +21,10 @@ from rlm_kernel.cli.gc import gc
 from rlm_kernel.cli.jobs import run_job_file
 from rlm_kernel.cli.options import GroupingCommand, InOrder, chosen_output, output_options, settings_options
 from rlm_kernel.cli.outcome import write_error
-from rlm_kernel.cli.replaying import replay
-from rlm_kernel.cli.resuming import fork, resume
+from rlm_kernel.cli.replay import replay
+from rlm_kernel.cli.resume import fork, resume
 from rlm_kernel.cli.running import raise_on_signals
-from rlm_kernel.cli.runs import runs
+from rlm_kernel.cli.runs.group import runs
 from rlm_kernel.cli.schema import read_schema
 from rlm_kernel.config import resolve
 from rlm_kernel.config.job import is_job_file

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from rlm_kernel.assembly.rerun.recorded import recorded_settings
 from rlm_kernel.assembly.rerun.replay import ReplayReport
 from rlm_kernel.bridge import KnownFailure
-from rlm_kernel.cli.branches import branch_json, tree_lines
-from rlm_kernel.cli.compared import report_json, report_lines
 from rlm_kernel.cli.export_chat import OUTCOMES
-from rlm_kernel.cli.facts import facts
-from rlm_kernel.cli.runs_show import _head
+from rlm_kernel.cli.replay_report import report_json, report_lines
+from rlm_kernel.cli.runs.branches import branch_json, tree_lines
+from rlm_kernel.cli.runs.facts import facts
+from rlm_kernel.cli.runs.show import _head
 from rlm_kernel.config import Settings
 from rlm_kernel.errors import RecordingDamaged, RlmKernelError
 from rlm_kernel.export.chat import Chosen

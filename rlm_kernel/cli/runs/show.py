@@ -16,7 +16,7 @@ from rlm_kernel.config import resolve
 from rlm_kernel.errors import RecordingDamaged
 
 if TYPE_CHECKING:
-    from rlm_kernel.cli.facts import Facts
+    from rlm_kernel.cli.runs.facts import Facts
     from rlm_kernel.recording import Recording
     from rlm_kernel.recording.family import Relative
 
@@ -42,8 +42,8 @@ def show(*, run: str, as_json: bool, state_dir: str | None, **opened: Any) -> in
 
     Of a recording that is damaged, what stands before the damage is shown, and the exit status says so.
     """
-    from rlm_kernel.cli.branches import branch_json, tree_lines  # noqa: PLC0415 - as above
-    from rlm_kernel.cli.facts import facts  # noqa: PLC0415
+    from rlm_kernel.cli.runs.branches import branch_json, tree_lines  # noqa: PLC0415 - as above
+    from rlm_kernel.cli.runs.facts import facts  # noqa: PLC0415
     from rlm_kernel.recording import Recording, opened_run, summaries  # noqa: PLC0415
     from rlm_kernel.recording.family import family  # noqa: PLC0415
     from rlm_kernel.recording.tree import Opened, call_tree  # noqa: PLC0415

@@ -11,7 +11,7 @@ import pytest
 from tests.support.recorded import finished, of, run_id, started, write_run
 from tests.unit.cli.conftest import RunCommand
 
-KEPT = Path(__file__).parents[2] / "recordings" / "v1"
+KEPT = Path(__file__).parents[3] / "recordings" / "v1"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import json
 import click
 
 from rlm_kernel.assembly.rerun.replay import ReplayReport
-from rlm_kernel.cli.compared import report_json, report_lines, summary
+from rlm_kernel.cli.replay_report import report_json, report_lines, summary
 from rlm_kernel.recording.compare.runs import AnswerCompared, CellCompared, Comparison
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\u202egone"

@@ -1,15 +1,15 @@
-"""`rlm-kernel runs`: the recorded runs; commands about one or more of them are in modules of their own."""
+"""`rlm-kernel runs`: the group, which lists the runs where no command is named."""
 
 from __future__ import annotations
 
 import click
 
-from rlm_kernel.cli.bundles import pack, unpack, verify
 from rlm_kernel.cli.options import InOrder
-from rlm_kernel.cli.runs_compare import compare
-from rlm_kernel.cli.runs_delete import delete, prune
-from rlm_kernel.cli.runs_list import list_runs
-from rlm_kernel.cli.runs_show import show
+from rlm_kernel.cli.runs.bundles import pack, unpack, verify
+from rlm_kernel.cli.runs.compare import compare
+from rlm_kernel.cli.runs.delete import delete, prune
+from rlm_kernel.cli.runs.listing import list_runs
+from rlm_kernel.cli.runs.show import show
 
 
 class _Runs(InOrder):

@@ -11,14 +11,14 @@ import click
 import msgspec
 
 from rlm_kernel.cli import exits
-from rlm_kernel.cli.columns import Column, write_columns
 from rlm_kernel.cli.progress import cost, count
+from rlm_kernel.cli.runs.columns import Column, write_columns
 from rlm_kernel.cli.text import clean, one_line
 from rlm_kernel.cli.when import took
 from rlm_kernel.config import resolve
 
 if TYPE_CHECKING:
-    from rlm_kernel.cli.facts import Facts
+    from rlm_kernel.cli.runs.facts import Facts
     from rlm_kernel.recording import Recording
     from rlm_kernel.recording.compare.runs import CellCompared, Comparison
     from rlm_kernel.recording.tree import Branch
@@ -85,7 +85,7 @@ def _differ(a: Side, b: Side, compared: Comparison) -> bool:
 
 
 def _side(recording: Recording) -> Side:
-    from rlm_kernel.cli.facts import facts  # noqa: PLC0415 - as above
+    from rlm_kernel.cli.runs.facts import facts  # noqa: PLC0415 - as above
     from rlm_kernel.recording.tree import call_tree  # noqa: PLC0415
 
     tree = call_tree(recording)
@@ -188,7 +188,7 @@ def _named(line: str) -> str:
 
 
 def _as_json(a: Side, b: Side, compared: Comparison, parted: CellCompared | None) -> dict[str, Any]:
-    from rlm_kernel.cli.branches import sums_json  # noqa: PLC0415 - as above
+    from rlm_kernel.cli.runs.branches import sums_json  # noqa: PLC0415 - as above
 
     return {
         "a": a.facts | {"sums": sums_json(a.tree.sums)},

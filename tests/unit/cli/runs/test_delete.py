@@ -65,7 +65,7 @@ def test_nothing_goes_without_a_yes(command: RunCommand, state: Path) -> None:
 
 def test_what_a_person_says_counts(command: RunCommand, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal it is asked: no leaves all, yes removes."""
-    monkeypatch.setattr("rlm_kernel.cli.runs_delete._terminal", lambda: True)
+    monkeypatch.setattr("rlm_kernel.cli.runs.delete._terminal", lambda: True)
     for word, left in ((b"n\n", [0, 1, 2]), (b"y\n", [1, 2])):
         ended = command("runs", "delete", run_id(0), stdin=word)
         assert ended.status == 0, ended.err

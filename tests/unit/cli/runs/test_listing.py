@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from rlm_kernel.cli.columns import Column, write_columns
+from rlm_kernel.cli.runs.columns import Column, write_columns
 from rlm_kernel.cli.when import When, age, took
 from tests.support.recorded import finished, of, run_id, started, write_run
 from tests.unit.cli.conftest import RunCommand

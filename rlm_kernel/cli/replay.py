@@ -10,10 +10,10 @@ import click
 
 from rlm_kernel.cli import exits
 from rlm_kernel.cli.answering import write
-from rlm_kernel.cli.compared import report_json, report_lines, summary
 from rlm_kernel.cli.contexts import store_sources
 from rlm_kernel.cli.options import GroupingCommand, Output, chosen_output, output_options, settings_options
 from rlm_kernel.cli.outcome import as_json as result_json
+from rlm_kernel.cli.replay_report import report_json, report_lines, summary
 from rlm_kernel.cli.running import run_cancellable
 from rlm_kernel.config import resolve
 

@@ -1,0 +1,1 @@
+"""`rlm-kernel runs`: the recorded runs, a command in each module."""
