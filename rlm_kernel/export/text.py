@@ -10,6 +10,7 @@ from rlm_kernel.types import JSON
 
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 _UNUSUAL = re.compile(f"{_UNSEEN.pattern}|[\ud800-\udfff]")
+_USUAL = bytes([*b"\t\n", *range(0x20, 0x7F)])
 _SPECIAL = re.compile(r"[$\\`*_\[\]<>&|~@]|:(?=//)|(?<=[wW])\.")
 _MATHEMATICS = re.compile(r"[$\\]")
 _AT_START = re.compile(r"^([ \t]*)(?:([#+\-=])|(\d{1,9})([.)])(?=[ \t]|$))", re.MULTILINE)
@@ -18,6 +19,8 @@ _TICKS = re.compile("`+")
 
 def seen(text: str) -> str:
     """Return `text` without terminal codes; each control character and each mark that reorders text as `\\u202e`."""
+    if text.isascii() and not text.encode().translate(None, _USUAL):
+        return text
     if _UNUSUAL.search(text) is None:
         return text
     text = ESCAPES.sub("", text).replace("\r\n", "\n")
@@ -75,7 +78,8 @@ def in_code_span(text: str) -> str:
 
 def fenced(text: str, language: str) -> str:
     """Return `text` as a fenced block that no line of it can end."""
-    fence = "`" * max(3, 1 + max((len(run) for run in _TICKS.findall(text)), default=0))
+    longest = max(map(len, _TICKS.findall(text))) if "```" in text else 2
+    fence = "`" * (longest + 1)
     return f"{fence}{language}\n{text.removesuffix(chr(10))}\n{fence}\n"
 
 

@@ -51,17 +51,18 @@ class Chain:
         Raise `RecordingTooNew` or `RecordingDamaged`.
         """
         number = self.records + 1
-        where = f"{self._path}, line {number}"
-        check_head(line, self._path, number)
         try:
             record = _LINE.decode(line)
         except NO_RECORD as error:
-            raise RecordingDamaged(f"{where}: not a record: {error}") from error
-        check_place(record.node, record.at, where)
+            check_head(line, self._path, number)
+            raise RecordingDamaged(f"{self._path}, line {number}: not a record: {error}") from error
+        check_place(record, self._path, number)
         if record.v > 1 and record.prev != self.head:
-            raise RecordingDamaged(f"{where}: it does not follow on the line before it, one of them was changed")
+            raise RecordingDamaged(
+                f"{self._path}, line {number}: it does not follow on the line before it, one of them was changed"
+            )
         if record.v < self.version:
-            raise RecordingDamaged(f"{where}: version {record.v} after version {self.version}")
+            raise RecordingDamaged(f"{self._path}, line {number}: version {record.v} after version {self.version}")
         self.head, self.version, self.records = line_digest(line), record.v, number
         self.chained += record.v > 1
         return record

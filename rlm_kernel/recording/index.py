@@ -15,7 +15,15 @@ import msgspec
 from rlm_kernel.errors import RecordingDamaged, RecordingError
 from rlm_kernel.events import AnyEvent, ContextStored, Event, Record, RunFinished, RunStarted
 from rlm_kernel.recording.chain import Chain, LeanEvent
-from rlm_kernel.recording.reader import KNOWN_EVENTS, NO_RECORD, decode_line, open_recording, read_line, reading
+from rlm_kernel.recording.reader import (
+    KNOWN_EVENTS,
+    NO_RECORD,
+    decode_line,
+    open_recording,
+    read_line,
+    reading,
+    unreadable,
+)
 
 CallKind = Literal["llm", "rlm", "tool"]
 E = TypeVar("E", bound=Event)
@@ -178,8 +186,10 @@ class Recording:
     def line(self, seq: int) -> bytes:
         """Return a record as it is written, without its newline."""
         begin, end = self._offsets[seq], self._offsets[seq + 1]
-        with reading(self.path):
+        try:
             line = os.pread(self._file, end - begin - 1, begin)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
         if len(line) < end - begin - 1:
             raise RecordingDamaged(f"{self.path}, line {seq + 1}: the file became shorter while it was read")
         return line

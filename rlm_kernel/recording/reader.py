@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, get_args
+from typing import BinaryIO, Protocol, get_args
 
 import msgspec
 
@@ -80,7 +80,12 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RecordingError(f"can't read the recording {path}: {error.strerror}") from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> RecordingError:
+    """Return what to raise where a recording can't be read."""
+    return RecordingError(f"can't read the recording {path}: {error.strerror}")
 
 
 def open_recording(path: Path, flags: int = 0) -> int:
@@ -105,31 +110,50 @@ def decode_line(line: bytes, path: Path, number: int) -> Record | str:
 
     A later version is told apart before anything else of the line is judged.
     """
-    kind = check_head(line, path, number)
-    if kind and kind not in KNOWN_EVENTS:
-        return kind
-    where = f"{path}, line {number}"
     if holds_too_many(line):
-        raise RecordingDamaged(f"{where}: more than {MOST_VALUES} values")
+        return _unknown(line, path, number, f"more than {MOST_VALUES} values")
     try:
         record = _RECORD.decode(line)
     except NO_RECORD as error:
-        raise RecordingDamaged(f"{where}: not a record: {error}") from error
-    check_place(record.node, record.at, where)
+        return _unknown(line, path, number, f"not a record: {error}")
+    check_place(record, path, number)
     return record
 
 
-def check_place(node: str, at: float, where: str) -> None:
-    """Raise `RecordingDamaged` for a session whose name could not have been given, and for a time that no year has."""
-    if not _NODE.fullmatch(node):
-        raise RecordingDamaged(f"{where}: no session is called {node[:100]!r}")
-    if not 0 <= at < _LATEST:
-        raise RecordingDamaged(f"{where}: no time is {at}")
+def _unknown(line: bytes, path: Path, number: int, problem: str) -> str:
+    """Return the type of an event that is not known. Raise `RecordingDamaged` with `problem` for one that is."""
+    kind = check_head(line, path, number)
+    if kind and kind not in KNOWN_EVENTS:
+        return kind
+    raise RecordingDamaged(f"{path}, line {number}: {problem}")
+
+
+class Placed(Protocol):
+    """What tells where a line belongs."""
+
+    @property
+    def v(self) -> int: ...
+    @property
+    def seq(self) -> int: ...
+    @property
+    def node(self) -> str: ...
+    @property
+    def at(self) -> float: ...
+
+
+def check_place(record: Placed, path: Path, number: int) -> None:
+    """Raise `RecordingTooNew`, or `RecordingDamaged` for a record that is not due here, a session whose name could not
+    have been given, and a time that no year has."""
+    _check_version(record.v, record.seq, path, number)
+    if record.node and not _NODE.fullmatch(record.node):
+        raise RecordingDamaged(f"{path}, line {number}: no session is called {record.node[:100]!r}")
+    if not 0 <= record.at < _LATEST:
+        raise RecordingDamaged(f"{path}, line {number}: no time is {record.at}")
 
 
 def holds_too_many(line: bytes) -> bool:
     """Tell whether a line of JSON holds so many values that it may not be decoded, without decoding it."""
-    if _marks(line) <= MOST_VALUES:
+    if len(line) <= MOST_VALUES or _marks(line) <= MOST_VALUES:
         return False
     outside = line.replace(b"\\\\", b"").replace(b'\\"', b"")  # now each quote begins or ends a text
     if outside.count(b'"') > MOST_VALUES // 3:  # as each piece takes memory too
@@ -143,18 +167,21 @@ def _marks(line: bytes) -> int:
 
 def check_head(line: bytes, path: Path, number: int) -> str:
     """Return the type of a line's event. Raise `RecordingTooNew`, or `RecordingDamaged` for what is no record here."""
-    where = f"{path}, line {number}"
     try:
         head = _HEAD.decode(line)
     except NO_RECORD as error:
-        raise RecordingDamaged(f"{where}: not a record: {error}") from error
-    if head.v > SCHEMA_VERSION:
+        raise RecordingDamaged(f"{path}, line {number}: not a record: {error}") from error
+    _check_version(head.v, head.seq, path, number)
+    return head.event.type
+
+
+def _check_version(version: int, seq: int, path: Path, number: int) -> None:
+    if version > SCHEMA_VERSION:
         raise RecordingTooNew(
-            f"{where}: written with version {head.v} of the schema, and this package reads up to "
+            f"{path}, line {number}: written with version {version} of the schema, and this package reads up to "
             f"{SCHEMA_VERSION}. Install a later rlm_kernel."
         )
-    if head.v < 1:
-        raise RecordingDamaged(f"{where}: no schema has the version {head.v}")
-    if head.seq != number - 1:
-        raise RecordingDamaged(f"{where}: record {head.seq} where {number - 1} is due")
-    return head.event.type
+    if version < 1:
+        raise RecordingDamaged(f"{path}, line {number}: no schema has the version {version}")
+    if seq != number - 1:
+        raise RecordingDamaged(f"{path}, line {number}: record {seq} where {number - 1} is due")
