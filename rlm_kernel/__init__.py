@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Any
 from rlm_kernel.version import __version__
 
 if TYPE_CHECKING:
-    from rlm_kernel.assembly import RLM, Hooks, RunHandle, RunInThread, RunResult, Session, SessionInThread
+    from rlm_kernel.assembly import (
+        RLM,
+        Hooks,
+        ReplayReport,
+        RunHandle,
+        RunInThread,
+        RunResult,
+        Session,
+        SessionInThread,
+    )
     from rlm_kernel.assembly.jobs import NodeResult, arun_job, run_job
     from rlm_kernel.config import Settings
     from rlm_kernel.errors import RlmKernelError
     from rlm_kernel.export.write import export_run
-    from rlm_kernel.recording import REDACTED
+    from rlm_kernel.recording import REDACTED, RunSummary, summaries
     from rlm_kernel.sandbox.given import Contexts, Json, JsonLines, Table
     from rlm_kernel.tools import ToolError
 
@@ -24,10 +33,12 @@ __all__ = [
     "Json",
     "JsonLines",
     "NodeResult",
+    "ReplayReport",
     "RlmKernelError",
     "RunHandle",
     "RunInThread",
     "RunResult",
+    "RunSummary",
     "Session",
     "SessionInThread",
     "Settings",
@@ -37,10 +48,13 @@ __all__ = [
     "arun_job",
     "export_run",
     "run_job",
+    "summaries",
 ]
 
 _HOMES = {
     "REDACTED": "rlm_kernel.recording",
+    "RunSummary": "rlm_kernel.recording",
+    "summaries": "rlm_kernel.recording",
     "Contexts": "rlm_kernel.sandbox.given",
     "Json": "rlm_kernel.sandbox.given",
     "JsonLines": "rlm_kernel.sandbox.given",
@@ -48,6 +62,7 @@ _HOMES = {
     "ToolError": "rlm_kernel.tools",
     "RLM": "rlm_kernel.assembly",
     "Hooks": "rlm_kernel.assembly",
+    "ReplayReport": "rlm_kernel.assembly",
     "RunHandle": "rlm_kernel.assembly",
     "RunInThread": "rlm_kernel.assembly",
     "RunResult": "rlm_kernel.assembly",

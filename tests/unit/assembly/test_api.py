@@ -10,7 +10,8 @@ from typing import Any, assert_type, get_overloads
 import pytest
 from pydantic import BaseModel
 
-from rlm_kernel import RLM, Contexts, RunHandle, RunResult, Session, SessionInThread, Table
+import rlm_kernel
+from rlm_kernel import RLM, Contexts, ReplayReport, RunHandle, RunResult, Session, SessionInThread, Table
 
 
 class Person(BaseModel):
@@ -34,6 +35,8 @@ async def typed(rlm: RLM, session: Session, in_thread: SessionInThread) -> None:
     assert_type((await session.ask("?", answer_type=Person)).value, Person)
     assert_type(in_thread.ask("?", answer_type=Person).value, Person)
     assert_type(in_thread.ask("?").value, str)
+    assert_type(rlm.replay("last"), ReplayReport)
+    assert_type(await rlm.afork("last", at=1), RunResult[Any])
 
 
 def typed_contexts(rlm: RLM, texts: list[str], counts: dict[str, int], rows: list[dict[str, str | None]]) -> None:
@@ -45,6 +48,17 @@ def typed_contexts(rlm: RLM, texts: list[str], counts: dict[str, int], rows: lis
     rlm.completion("?", (1, 2))
     rlm.session(nested)
     rlm.completion("?", Contexts(texts=texts, rows=rows, orders=Table(rows), note="text", scan=b"", path=Path("file")))
+
+
+def test_every_public_name_is_there() -> None:
+    """Names are imported when they are used; each that is promised can be."""
+    assert [name for name in rlm_kernel.__all__ if getattr(rlm_kernel, name, None) is None] == []
+
+
+@pytest.mark.parametrize("name", ["replay", "resume", "fork", "completion"])
+def test_what_is_not_async_takes_what_is(name: str) -> None:
+    """A method and its async twin, whose name has an `a` in front, have the same parameters."""
+    assert signature(getattr(RLM, name)).parameters == signature(getattr(RLM, f"a{name}")).parameters
 
 
 WAYS = [RLM.completion, RLM.acompletion, RLM.start, RLM.start_in_thread, Session.ask, SessionInThread.ask]
