@@ -1,4 +1,4 @@
-"""What text is freed of before it is shown or sent: escape sequences of terminals, halves of characters."""
+"""Text before it is shown or sent: put together, freed of terminals' escape sequences and halves of characters."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]"
 )
 """A string that does not end on its line is not taken for one, so that no sequence hides the lines after it."""
+
+
+def joined(text: object) -> str:
+    """Return a text that nbformat lets be a list of lines as one."""
+    return "".join(map(str, text)) if isinstance(text, list) else str(text)
 
 
 def encodable(text: str) -> str:

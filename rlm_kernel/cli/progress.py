@@ -19,6 +19,7 @@ from rlm_kernel import events as ev
 from rlm_kernel.cli.text import clean, one_line
 from rlm_kernel.cli.view import HEARD, RunView, TurnView
 from rlm_kernel.models.model import TextDelta
+from rlm_kernel.text import joined
 from rlm_kernel.types import JSON, Usage
 
 OUTCOMES = {
@@ -259,17 +260,13 @@ def output_text(output: dict[str, JSON]) -> str:
     """Return the text of one output as nbformat has it: a stream's, a traceback, or a display's plain form."""
     match output:
         case {"output_type": "stream", "text": text}:
-            return _joined(text)
+            return joined(text)
         case {"output_type": "error", "traceback": [_, *_] as lines}:
             return "\n".join(map(str, lines))
         case {"output_type": "error", "ename": name, "evalue": value}:
             return f"{name}: {value}"
         case {"data": {"text/plain": text}}:
-            return _joined(text)
+            return joined(text)
         case {"data": {**kinds}}:
             return f"[{', '.join(map(str, kinds))}]"
     return ""
-
-
-def _joined(text: JSON) -> str:
-    return "".join(map(str, text)) if isinstance(text, list) else str(text)

@@ -6,7 +6,7 @@ import re
 from itertools import groupby
 
 from rlm_kernel.kernel.result import CellResult
-from rlm_kernel.text import ESCAPES, encodable
+from rlm_kernel.text import ESCAPES, encodable, joined
 from rlm_kernel.types import JSON
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -53,7 +53,7 @@ def plain(text: str) -> str:
 def _output(output: dict[str, JSON]) -> str:
     kind = output.get("output_type")
     if kind == "stream":
-        return plain(_joined(output.get("text")))
+        return plain(joined(output.get("text")))
     if kind == "error":
         return _traceback(output)
     data = output.get("data")
@@ -64,7 +64,7 @@ def _display(data: dict[str, JSON]) -> str:
     """Prefer text; name everything else by its type and size."""
     for kind in ("text/plain", "text/markdown", "text/latex"):
         if kind in data:
-            text = plain(_joined(data[kind]))
+            text = plain(joined(data[kind]))
             others = [
                 _described(other, data[other]) for other in data if other.startswith(("image/", "audio/", "video/"))
             ]
@@ -73,12 +73,7 @@ def _display(data: dict[str, JSON]) -> str:
 
 
 def _described(kind: str, value: JSON) -> str:
-    return f"[{plain(kind)[:80]}, {len(_joined(value)):,} characters, not shown]"
-
-
-def _joined(value: JSON) -> str:
-    """Return a multi-line string, which nbformat also allows as a list of lines, as one."""
-    return "".join(map(str, value)) if isinstance(value, list) else str(value)
+    return f"[{plain(kind)[:80]}, {len(joined(value)):,} characters, not shown]"
 
 
 def _traceback(output: dict[str, JSON]) -> str:

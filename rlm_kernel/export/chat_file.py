@@ -12,7 +12,7 @@ import msgspec
 from rlm_kernel.errors import RecordingDamaged, RecordingError
 from rlm_kernel.export.chat import Chosen, chat_lines
 from rlm_kernel.export.write import refuse_existing, whole_file
-from rlm_kernel.recording import EVENTS_FILE, Recording
+from rlm_kernel.recording import Recording, events_file
 
 CHAT_FILE = "chat.jsonl"
 
@@ -51,8 +51,7 @@ def export_chat(
 
 def _write(recordings: Iterable[str | Path], file: BinaryIO, chosen: Chosen, exported: ChatExported) -> ChatExported:
     encoder = msgspec.json.Encoder()
-    for source in map(Path, recordings):
-        path = source / EVENTS_FILE if source.is_dir() else source
+    for path in map(events_file, map(Path, recordings)):
         before = exported.lines
         try:
             with Recording(path, partial=True) as recording:

@@ -19,7 +19,7 @@ from rlm_kernel.export.markdown import write_markdown
 from rlm_kernel.export.notebook import write_notebook
 from rlm_kernel.export.page import write_page
 from rlm_kernel.export.story import Story
-from rlm_kernel.recording import EVENTS_FILE, Recording
+from rlm_kernel.recording import Recording, events_file
 from rlm_kernel.storage import unfinished_file
 
 
@@ -49,8 +49,7 @@ def export_run(
     replaced with `force`, and there is a whole file or none. A damaged recording is written as far as it goes. Raise
     `ConfigError` and `RecordingError`.
     """
-    source = Path(recording)
-    with Recording(source / EVENTS_FILE if source.is_dir() else source, partial=True) as opened:
+    with Recording(events_file(Path(recording)), partial=True) as opened:
         about = About(opened, node)
         if isinstance(output, str | Path):
             wanted = to or _format_of(Path(output))

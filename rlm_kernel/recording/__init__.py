@@ -2,7 +2,7 @@
 
 from rlm_kernel.recording.bundle.unpack import opened_run
 from rlm_kernel.recording.find import find_run, run_folders
-from rlm_kernel.recording.folder import EVENTS_FILE, new_run_id, run_folder
+from rlm_kernel.recording.folder import EVENTS_FILE, events_file, new_run_id, run_folder
 from rlm_kernel.recording.following import Following
 from rlm_kernel.recording.heads import HEADS, Head, kept_head
 from rlm_kernel.recording.index import Recording
@@ -31,6 +31,7 @@ __all__ = [
     "Tee",
     "Used",
     "Verified",
+    "events_file",
     "find_run",
     "fits",
     "hooks_of",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rlm_kernel.errors import RecordingError
-from rlm_kernel.recording.folder import EVENTS_FILE, is_run_id
+from rlm_kernel.recording.folder import EVENTS_FILE, events_file, is_run_id
 
 LAST = "last"
 
@@ -27,7 +27,7 @@ def find_run(state_dir: Path, named: str) -> Path:
     """
     path = Path(named).expanduser()
     if "/" in named or (named and path.exists()):
-        found = path / EVENTS_FILE if path.is_dir() else path
+        found = events_file(path)
         if not found.is_file():
             raise RecordingError(f"there is no recording at {path}; list those that there are with `rlm-kernel runs`")
         return found

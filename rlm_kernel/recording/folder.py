@@ -33,6 +33,11 @@ def run_folder(state_dir: Path, run: str) -> Path:
     return state_dir / "runs" / run
 
 
+def events_file(path: Path) -> Path:
+    """Return the file of a recording that is given by its folder or its file."""
+    return path / EVENTS_FILE if path.is_dir() else path
+
+
 def make_run_folder(state_dir: Path, run: str) -> Path:
     """Make the folder of a new run, 0700 as every folder on the way that does not exist yet; never reuse one.
 

@@ -13,8 +13,9 @@ import msgspec
 
 from rlm_kernel.recording.compare.difference import Difference, readable, trimmed
 from rlm_kernel.recording.compare.normalise import MOST_CHARACTERS, NOWHERE, Surroundings, normalise, struck
-from rlm_kernel.recording.compare.ran import Ran, joined
+from rlm_kernel.recording.compare.ran import Ran
 from rlm_kernel.recording.redaction import REDACTED, fits
+from rlm_kernel.text import joined
 from rlm_kernel.types import JSON
 
 Verdict = Literal["identical", "normalised", "varies", "different"]

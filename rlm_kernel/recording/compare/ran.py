@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rlm_kernel.errors import RecordingDamaged
 from rlm_kernel.events import CellFinished, CellOutput, CellOutputCleared, CellStarted, CellStatus
 from rlm_kernel.recording.index import Cell, Recording
+from rlm_kernel.text import joined
 from rlm_kernel.types import JSON
 
 MOST_OUTPUT = 64 * 1024 * 1024
@@ -102,11 +103,6 @@ def folded(events: Iterable[CellOutput | CellOutputCleared]) -> tuple[dict[str, 
         {**item, "text": "".join(text)} if item.get("output_type") == "stream" else item
         for item, text in zip(items, texts, strict=True)
     )
-
-
-def joined(text: JSON) -> str:
-    """Return a text that nbformat lets be a list of lines."""
-    return "".join(map(str, text)) if isinstance(text, list) else str(text)
 
 
 def _is_late(event: CellOutput | CellOutputCleared) -> bool:
