@@ -43,7 +43,8 @@ def write_chat(recordings: Iterable[Path], asked: Asked) -> None:
     exported = export_chat(recordings, target, chosen, force=asked.force)
     for problem in exported.problems:
         click.echo(f"rlm-kernel: {clean(problem)}", err=True)
-    click.echo(f"{exported.lines:,} conversations of {exported.runs:,} runs", err=True)
+    lines, runs = exported.lines, exported.runs
+    click.echo(f"{lines:,} conversation{'s' * (lines != 1)} of {runs:,} run{'s' * (runs != 1)}", err=True)
     if exported.path is not None:
         click.echo(clean(str(exported.path)))
     if exported.problems:

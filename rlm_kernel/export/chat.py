@@ -120,6 +120,8 @@ class _Session:
             return
         reply = ended.event
         said = without_thinking(reply.text)
+        if not said.strip():
+            return
         yield {
             "messages": [
                 {"role": "user", "content": asked.event.prompt},
@@ -214,8 +216,10 @@ class _Window:
         if isinstance(reply, ev.ModelFailed):
             self.usage += reply.usage or Usage()
         elif isinstance(reply, ev.ModelReplied):
-            self.length, self.model, self.tools, self.reply = length, request.model, request.tools, reply
             self.usage += reply.usage
+            if not (without_thinking(reply.text).strip() or reply.tool_calls):
+                return  # it taught nothing, and trainers refuse it
+            self.length, self.model, self.tools, self.reply = length, request.model, request.tools, reply
             self.cached += reply.cached is not None
             self.is_redacted |= bool(ended.redacted)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from markdown_it import MarkdownIt
@@ -16,7 +17,12 @@ _MAX_LEVEL = 20
 _PARSER = MarkdownIt("commonmark", {"html": False, "maxNesting": _MAX_LEVEL}).disable(
     ["link", "image", "autolink", "html_block", "html_inline", "reference", "entity", "code", "lheading", "hr"]
 )
-_WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-#")
+_LANGUAGE = re.compile(
+    r"bash|c|c#|c\+\+|console|cpp|cs|css|csv|diff|go|html|ini|java|javascript|js|json|jsonl|kotlin|lua|markdown|md|perl|php|"
+    r"powershell|py|pycon|python|python3|r|repl|ruby|rust|scala|sh|shell|sql|swift|text|toml|ts|tsv|txt|typescript|xml|yaml|"
+    r"yml"
+)
+"""Of fences, as others are more than code somewhere: GitHub and Jupyter draw `mermaid`, `math` and `geojson`."""
 
 
 def prose_markdown(text: str) -> str:
@@ -79,8 +85,8 @@ class _Writer:
                     heading = "#" * _level(before) + " " if before.type == "heading_open" else ""
                     self._block(heading + _inline(token.children or [], on_one_line=bool(heading)))
                 case "fence":
-                    words = token.info.split()
-                    language = words[0] if words and _WORD.issuperset(words[0]) else ""
+                    language = token.info.partition(" ")[0].lower()
+                    language = language if _LANGUAGE.fullmatch(language) else ""
                     self._block(fenced(token.content, language))
         return "\n".join(self._lines) + "\n" if self._lines else ""
 

@@ -29,7 +29,7 @@ def test_one_run_and_all_runs(command: RunCommand, state: Path, tmp_path: Path) 
     file = tmp_path / "train.jsonl"
     ended = command("export", run_id(1), "--to", "chat", "-o", str(file))
     assert (ended.status, ended.out.strip()) == (0, str(file))
-    assert "2 conversations of 1 runs" in ended.err
+    assert "2 conversations of 1 run\n" in ended.err
     assert [sorted(json.loads(line)) for line in file.read_text().splitlines()] == [["messages", "metadata"]] * 2
     (state / "other").mkdir()
     ended = command("export", "--all", "--to", "chat", "--level", "sub", "--status", "answered", "-o", "-")

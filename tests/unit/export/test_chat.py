@@ -96,6 +96,7 @@ def lines(recordings: Iterable[Path] | Path, level: Level = "root", *outcomes: s
     for line in found:
         jsonschema.validate(line, SCHEMA)
         assert line["messages"][-1]["role"] == "assistant"
+        assert line["messages"][-1]["content"] or line["messages"][-1]["tool_calls"]
         if line["metadata"]["level"] == "root":
             _check_order(line["messages"])
     return found
@@ -159,6 +160,34 @@ def test_sessions_below_are_lines_of_their_own() -> None:
     assert [(line["metadata"]["node"], line["metadata"]["depth"]) for line in found] == [("", 0), ("s1", 1), ("s2", 1)]
     assert len({line["metadata"]["run"] for line in found}) == 1
     assert lines(KEPT / "children", "sub") == []
+
+
+def test_a_reply_without_a_word_is_no_lesson(tmp_path: Path) -> None:
+    """Trainers refuse an empty message: a conversation ends with the reply before it, and such a call is no line."""
+    spent = replied("s1", "<think>Hmm", finish_reason="length")
+    fields = ("call", "text", "finish_reason", "usage", "seconds", "attempts", "served_by")
+    folder = write_run(
+        tmp_path,
+        run_id(1),
+        [
+            started(run_id(1)),
+            ev.QuestionAsked(ask=1, question="How many?"),
+            ev.TurnStarted(turn=1),
+            asked("m1", 0, Message("system", "You"), USER),
+            replied("m1", "```repl\nllm_query('?')\n```"),
+            ev.CellStarted(cell=1, turn=1, code="llm_query('?')"),
+            ev.SubcallRequested(call="s1", cell=1, model="m", prompt="?"),
+            ev.SubcallReplied(**{name: getattr(spent, name) for name in fields}),
+            ev.CellFinished(cell=1, status="ok", seconds=1.0),
+            ev.TurnStarted(turn=2),
+            asked("m2", 2, Message("assistant", "```repl\nllm_query('?')\n```"), Message("user", "Nothing.")),
+            replied("m2", "<think>Hmm, hmm.</think> "),
+            answered(reason="The turns are used up."),
+        ],
+    )
+    (line,) = lines(folder, "all", "partial")
+    assert line["messages"][-1]["content"] == "```repl\nllm_query('?')\n```"
+    assert line["metadata"]["output_tokens"] == 10
 
 
 def test_calls_of_tools_keep_their_form(tmp_path: Path) -> None:
