@@ -19,7 +19,7 @@ from rlm_kernel.assembly.place import Place, open_controller
 from rlm_kernel.assembly.prompting import root_profile
 from rlm_kernel.assembly.recursion import children
 from rlm_kernel.assembly.result import RunResult
-from rlm_kernel.assembly.retention import retain, rule_of
+from rlm_kernel.assembly.retention import retaining
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.assembly.start import Start
@@ -101,7 +101,7 @@ async def open_run(
     """
     started, start = time.monotonic() if started is None else started, start or Start()
     settings = kept.settings
-    async with AsyncExitStack() as stack:
+    async with retaining(settings), AsyncExitStack() as stack:
         await asyncio.to_thread(root_profile, settings, settings.model)  # a broken one is told before anything starts
         models = await stack.enter_async_context(start.models(kept))
         stored = await store_context(kept.store, context, settings.memory)
@@ -139,6 +139,4 @@ async def open_run(
             start.recorded(log.path)
         if start.origin is None:  # what is from a recording says nothing of what such runs use
             remember(settings, models.meter.usage)
-        if not rule_of(settings).keeps_all:
-            await asyncio.to_thread(retain, settings)
         kept.end(stack.pop_all())

@@ -7,6 +7,7 @@ import time
 from rlm_kernel.assembly.budgets import open_budget, remember
 from rlm_kernel.assembly.models import Models
 from rlm_kernel.assembly.result import RunResult
+from rlm_kernel.assembly.retention import retaining
 from rlm_kernel.assembly.run import Run
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.config import Settings
@@ -24,7 +25,7 @@ async def ask_plainly(prompt: str, settings: Settings, listeners: Listeners) -> 
     Raise `ConfigError` before anything is recorded, a `ModelError`, `BudgetExceeded`, or `NoAnswer` for an empty reply.
     """
     started = time.monotonic()
-    async with Models.open(settings) as models:
+    async with retaining(settings), Models.open(settings) as models:
         run_id = new_run_id()
         redaction = listeners.redaction(settings)
         models.keep_out(redaction)

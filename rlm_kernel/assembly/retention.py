@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from rlm_kernel.config import Settings
@@ -23,6 +24,16 @@ _log = logging.getLogger(__name__)
 def rule_of(settings: Settings) -> Rule:
     """Return the rule that the settings have."""
     return Rule(days=settings.keep_runs_days, size=settings.keep_runs_size)
+
+
+@asynccontextmanager
+async def retaining(settings: Settings) -> AsyncIterator[None]:
+    """Apply the settings' rule once the run in the block has ended, however that was."""
+    try:
+        yield
+    finally:
+        if not rule_of(settings).keeps_all:
+            await asyncio.to_thread(retain, settings)
 
 
 def retain(settings: Settings) -> None:

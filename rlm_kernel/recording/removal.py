@@ -144,7 +144,8 @@ def remove_run(folder: Path) -> None:
 def needed_digests(folders: Iterable[Path]) -> set[str]:
     """Return the digests of all contexts that the runs in `folders` name, and of some more.
 
-    Every line is read, none as JSON: what is damaged counts too. Raise `RecordingError` for what can't be read.
+    Every line is read, none as JSON: what is damaged counts too. Raise `RecordingError`, which names it, for a
+    recording that can't be read.
     """
     return {digest for folder in folders for digest in _digests(folder / EVENTS_FILE)}
 

@@ -57,13 +57,13 @@ def verify(path: Path, state_dir: Path, digest: str | None = None) -> Verified:
             found = chain.records
     if chain.records == 0:
         raise RecordingError(f"{path} holds no record")
+    if wanted is not None:
+        _hold_against(wanted, chain, found, torn, path)
     if chain.chained < chain.records:
         raise RecordingUnproven(
             f"{path}: {chain.records - chain.chained} of its {chain.records} records are of version 1, where no line "
             "names the one before: nothing can be shown of them"
         )
-    if wanted is not None:
-        _hold_against(wanted, chain, found, torn, path)
     return Verified(
         head=chain.as_head(),
         against="the head that was given" if given else "the head that was kept when the run ended" if kept else None,

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rlm_kernel.cli import exits
 from rlm_kernel.cli.progress import size
 from rlm_kernel.cli.text import clean
 from rlm_kernel.config import resolve
 from rlm_kernel.config.values import parse_size
-from rlm_kernel.errors import ConfigError
+from rlm_kernel.errors import ConfigError, RecordingError
 
 if TYPE_CHECKING:
+    from rlm_kernel.config import Settings
     from rlm_kernel.recording.removal import Going
     from rlm_kernel.sandbox.unneeded import Unneeded
 
@@ -85,13 +87,13 @@ def prune(
     yes: bool,
     as_json: bool,
     state_dir: str | None,
-) -> None:
+) -> int:
     """Remove runs by a rule, and contexts that no run needs.
 
     Without a rule here that of the settings counts, --keep-runs-days and --keep-runs-size. Runs that are being written,
     or were in the last ten minutes, stay, as do contexts that were used within the last hour.
     """
-    from rlm_kernel.assembly.retention import rule_of, unneeded_contexts  # noqa: PLC0415 - as above
+    from rlm_kernel.assembly.retention import rule_of  # noqa: PLC0415 - as above
     from rlm_kernel.recording.removal import Rule, outlived, remove_run  # noqa: PLC0415
 
     settings = resolve({"state_dir": state_dir})
@@ -100,19 +102,32 @@ def prune(
     if days is None and most is None:
         rule = replace(rule_of(settings), last=last)
     going = outlived(settings.state_dir, rule)
-    contexts = unneeded_contexts(settings, [each.folder for each in going], dry_run=True)
+    contexts, problem = _contexts(settings, [each.folder for each in going], dry_run=True)
     if not as_json:
         _tell(going, contexts)
-    if not (going or contexts) and not as_json:
-        return
-    if not dry_run:
+    if not dry_run and (going or contexts):
         if not (yes or _agreed("Remove these?")):
-            return
+            return 0
         for each in going:
             remove_run(each.folder)
-        contexts = unneeded_contexts(settings)
+        contexts, problem = _contexts(settings)
     if as_json:
-        click.echo(json.dumps(_as_json(going, contexts, dry_run=dry_run)))
+        click.echo(json.dumps(_as_json(going, contexts, problem, dry_run=dry_run)))
+    elif problem is not None:
+        click.echo(clean(f"all contexts stay, as nobody knows what this run needs: {problem}"), err=True)
+    return 0 if problem is None else exits.BY_ERROR[RecordingError]
+
+
+def _contexts(
+    settings: Settings, without: Sequence[Path] = (), *, dry_run: bool = False
+) -> tuple[list[Unneeded], str | None]:
+    """Return the contexts that no run needs, or none and why nobody can tell."""
+    from rlm_kernel.assembly.retention import unneeded_contexts  # noqa: PLC0415 - as above
+
+    try:
+        return unneeded_contexts(settings, without, dry_run=dry_run), None
+    except RecordingError as error:
+        return [], str(error)
 
 
 def _no_links(*folders: Path) -> None:
@@ -143,9 +158,12 @@ def _tell(going: Sequence[Going], contexts: Sequence[Unneeded]) -> None:
     )
 
 
-def _as_json(going: Sequence[Going], contexts: Sequence[Unneeded], *, dry_run: bool) -> dict[str, Any]:
+def _as_json(
+    going: Sequence[Going], contexts: Sequence[Unneeded], problem: str | None, *, dry_run: bool
+) -> dict[str, Any]:
     return {
         "dry_run": dry_run,
         "runs": [{"run": each.folder.name, "size": each.size, "reason": each.reason} for each in going],
         "contexts": [{"digest": each.digest, "size": each.size} for each in contexts],
+        "problem": problem,
     }

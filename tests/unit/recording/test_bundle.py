@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import signal
 import stat
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,10 +19,11 @@ import pytest
 import zstandard
 
 from rlm_kernel.errors import BundleInvalid, RecordingAltered, RecordingDamaged, RecordingError, RecordingTooNew
-from rlm_kernel.recording import RecordingLog, verify
+from rlm_kernel.recording import RecordingLog, run_folders, verify
 from rlm_kernel.recording.bundle.manifest import Manifest
 from rlm_kernel.recording.bundle.pack import Packing, write_bundle
 from rlm_kernel.recording.bundle.unpack import opened_run, unpack
+from rlm_kernel.storage import UNFINISHED, abandoned
 from tests.support.recorded import finished, run_id, started, stored
 
 RUN = run_id(1)
@@ -262,6 +266,26 @@ def test_an_archive_of_another_hand_is_fine(bundle: Path, tmp_path: Path) -> Non
     """The lies above are refused for what they change."""
     found = [(member.name, member.type, data) for member, data in members(bundle.read_bytes())]
     bundle.write_bytes(archive(found))
+    assert unpack(bundle, tmp_path / "new")
+
+
+def test_an_unpacking_that_is_killed_leaves_no_run(bundle: Path, tmp_path: Path) -> None:
+    """What it leaves has a name that is swept and a lock that went with it; the next one is not in its way."""
+    code = """
+import os, signal, sys
+from pathlib import Path
+from rlm_kernel.recording.bundle import unpack
+unpack._check_events = lambda path, manifest: os.kill(os.getpid(), signal.SIGKILL)
+unpack.unpack(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+    killed = subprocess.run([sys.executable, "-c", code, bundle, tmp_path / "new"], check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = (tmp_path / "new" / "runs").iterdir()
+    assert (left / RUN / "events.jsonl").stat().st_size
+    assert left.name.startswith(UNFINISHED)
+    assert list(run_folders(tmp_path / "new")) == []
+    with abandoned(left) as free:
+        assert free
     assert unpack(bundle, tmp_path / "new")
 
 

@@ -94,13 +94,18 @@ def test_what_was_added_is_shown_and_counted(path: Path, tmp_path: Path) -> None
 
 
 def test_version_1_shows_nothing(tmp_path: Path, path: Path) -> None:
-    """Nor does a recording that was made to look like one: both are errors."""
+    """Nor does a recording that was made to look like one, but for not being the one whose head was kept."""
     with pytest.raises(RecordingUnproven, match="nothing can be shown"):
         verify(KEPT / "v1" / "session" / "events.jsonl", tmp_path)
     records = [msgspec.json.decode(line) | {"v": 1} for line in split(path)]
     path.write_bytes(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
+    with pytest.raises(RecordingAltered, match="none of them has this head"):
+        verify(path, tmp_path)
+    (tmp_path / "heads" / RUN).unlink()
     with pytest.raises(RecordingUnproven):
         verify(path, tmp_path)
+    with pytest.raises(RecordingUnproven):
+        verify(path, tmp_path, hashlib.sha256(split(path)[-1][:-1]).hexdigest())
 
 
 def test_contexts_are_held_against_their_names(path: Path, tmp_path: Path) -> None:

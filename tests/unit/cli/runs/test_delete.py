@@ -85,7 +85,8 @@ def test_a_rule_removes_runs_and_what_they_alone_needed(command: RunCommand, sta
     assert "2 contexts" in ended.err
     assert _left(state) == [2]
     assert len([path for path in contexts.iterdir() if len(path.name) == 64]) == 1
-    assert json.loads(command("runs", "prune", "--yes", "--json").out) == {"dry_run": False, "runs": [], "contexts": []}
+    nothing = {"dry_run": False, "runs": [], "contexts": [], "problem": None}
+    assert json.loads(command("runs", "prune", "--json").out) == nothing
 
 
 def test_the_rule_may_stand_in_the_settings(command: RunCommand, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,12 +110,20 @@ def test_nothing_is_removed_through_a_link(command: RunCommand, state: Path, tmp
 
 
 def test_contexts_stay_while_a_recording_cannot_be_read(command: RunCommand, state: Path) -> None:
-    """Nobody knows what it needs; it can be deleted by name."""
+    """Nobody knows what it needs. That is told, runs go all the same, and it can be deleted by name."""
     broken = write_run(state, run_id(5), [])
     (broken / "events.jsonl").unlink()
     os.mkfifo(broken / "events.jsonl")
-    assert command("runs", "prune", "--yes").status == 17
+    contexts = sorted((state / "contexts").iterdir())
+    ended = command("runs", "prune", "--keep-days", "2.5", "--yes")
+    assert (ended.status, _left(state)) == (17, [1, 2, 5])
+    assert f"all contexts stay, as nobody knows what this run needs: {broken}" in ended.err
+    assert sorted((state / "contexts").iterdir()) == contexts
+    told = command("runs", "prune", "--keep-days", "1.5", "--dry-run", "--json")
+    assert told.status == 17
+    assert str(broken) in json.loads(told.out)["problem"]
     aged_folder = time.time() - DAY
     os.utime(broken / "events.jsonl", (aged_folder, aged_folder))
     assert command("runs", "delete", run_id(5), "--yes").status == 0
     assert command("runs", "prune", "--yes").status == 0
+    assert sorted((state / "contexts").iterdir()) != contexts
