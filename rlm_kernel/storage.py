@@ -27,6 +27,13 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("rlm_kernel")
 
 
+def user_path(text: str) -> Path:
+    """Return the path that a user wrote; `~` is their home, and `~name` where nobody is called so a name as any."""
+    with contextlib.suppress(RuntimeError):
+        return Path(text).expanduser()
+    return Path(text)
+
+
 def storage_error(error: OSError, folder: Path) -> StorageError:
     """Return our error for one that the disk under `folder` gave."""
     place = error.filename or folder

@@ -91,4 +91,7 @@ def parse_redaction(text: str) -> str:
 
 def parse_path(text: str) -> Path:
     """Return the path that `text` is, in full."""
-    return Path(text).expanduser().absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"{text!r} is in the home of somebody who is not known here") from None

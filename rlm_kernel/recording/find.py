@@ -7,14 +7,17 @@ from pathlib import Path
 
 from rlm_kernel.errors import RecordingError
 from rlm_kernel.recording.folder import EVENTS_FILE, events_file, is_run_id
+from rlm_kernel.recording.reader import reading
+from rlm_kernel.storage import storing, user_path
 
 LAST = "last"
 
 
 def run_folders(state_dir: Path) -> Iterator[Path]:
-    """Yield the folders of all runs, the latest first; what is no run's is passed over."""
+    """Yield the folders of all runs, the latest first; what is no run's is passed over. Raise `StorageError`."""
     runs = state_dir / "runs"
-    names = (entry.name for entry in runs.iterdir()) if runs.is_dir() else iter(())
+    with storing(runs):
+        names = [entry.name for entry in runs.iterdir()] if runs.is_dir() else []
     for name in sorted(filter(is_run_id, names), reverse=True):
         yield runs / name
 
@@ -25,12 +28,15 @@ def find_run(state_dir: Path, named: str) -> Path:
     That is a run's id, what only one id begins or ends with, `last` for the latest, or the path of a run's folder or
     its file. Raise `RecordingError` naming the way out.
     """
-    path = Path(named).expanduser()
-    if "/" in named or (named and path.exists()):
-        found = events_file(path)
-        if not found.is_file():
-            raise RecordingError(f"there is no recording at {path}; list those that there are with `rlm-kernel runs`")
-        return found
+    path = user_path(named)
+    with reading(path):
+        if "/" in named or (named and path.exists()):
+            found = events_file(path)
+            if not found.is_file():
+                raise RecordingError(
+                    f"there is no recording at {path}; list those that there are with `rlm-kernel runs`"
+                )
+            return found
     folders = run_folders(state_dir)
     if named == LAST:
         matches = [folder for folder in [next(folders, None)] if folder is not None]

@@ -94,10 +94,9 @@ def unpack(file: str, *, max_size: int, as_json: bool, state_dir: str | None) ->
     It may come from anybody: it is checked whole before it is a run, and never takes the place of one.
     """
     from rlm_kernel.recording.bundle.unpack import unpack as unpacked  # noqa: PLC0415 - as above
+    from rlm_kernel.storage import user_path  # noqa: PLC0415
 
-    folder, manifest = unpacked(
-        Path(file).expanduser(), resolve({"state_dir": state_dir}).state_dir, most_bytes=max_size
-    )
+    folder, manifest = unpacked(user_path(file), resolve({"state_dir": state_dir}).state_dir, most_bytes=max_size)
     if as_json:
         click.echo(json.dumps({"recording": str(folder), **_facts(manifest)}))
     else:

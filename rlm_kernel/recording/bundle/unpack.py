@@ -21,7 +21,7 @@ from rlm_kernel.recording.find import find_run
 from rlm_kernel.recording.folder import EVENTS_FILE, new_run_id, run_folder, sync_folder
 from rlm_kernel.recording.reader import decode_line, open_recording, reading
 from rlm_kernel.recording.verify import CONTEXTS, lines
-from rlm_kernel.storage import private_folder, storing, unfinished_folder
+from rlm_kernel.storage import private_folder, storing, unfinished_folder, user_path
 
 MOST_BYTES = 4 * 2**30
 _STEP = 1024
@@ -60,8 +60,10 @@ def opened_run(state_dir: Path, named: str, *, most_bytes: int = MOST_BYTES) -> 
 
     Raise what `find_run` and `unpack` raise.
     """
-    bundle = Path(named).expanduser()
-    if named.endswith(SUFFIX) and bundle.is_file():
+    bundle = user_path(named)
+    with reading(bundle):
+        is_bundle = named.endswith(SUFFIX) and bundle.is_file()
+    if is_bundle:
         with _unpacked(bundle, state_dir, most_bytes, lambda _: None) as (folder, _):
             yield folder / EVENTS_FILE
     else:

@@ -40,6 +40,7 @@ def script(tmp_path: Path) -> str:
         (["--context", "{text}", "--sub-model", "anthropic:x", "--model", "{script}", "why?"], 5, "ANTHROPIC_API_KEY"),
         (["--context", "{text}", "--model", "scripted:/no/script.md", "why?"], 2, "no script at /no/script.md"),
         (["--context", "{text}", "--memory", "lots", "why?"], 2, "--memory: 'lots' is not a size"),
+        (["--context", "{text}", "--state-dir", "~nobody-here/x", "why?"], 2, "the home of somebody who is not known"),
         (["--context", "{text}", "--quiet", "--verbose", "why?"], 2, "--verbose can't go with"),
         (["--context", "{text}x", "--model", "{script}", "why?"], 11, "did you mean"),
         (

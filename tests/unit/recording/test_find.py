@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_kernel.errors import RecordingError
+from rlm_kernel.errors import RecordingError, StorageError
 from rlm_kernel.recording import EVENTS_FILE, find_run
 
 RUNS = ("20261121T073000Z-1f0c9a3e", "20261121T073000Z-2f0c9a3f", "20261122T073000Z-3f0c9a30")
@@ -43,9 +43,18 @@ def test_a_path_is_taken_as_it_is(state: Path) -> None:
         ("", "no run"),
         ("../x", "no recording at"),
         ("notes", "no run"),
+        ("x" * 300, "File name too long"),
+        ("~nobody-is-called-so", "no run"),
+        ("~nobody-is-called-so/x", "no recording at"),
     ],
 )
 def test_anything_else_is_a_clear_error(state: Path, named: str, words: str) -> None:
     """What more than one run has, or none, or a path without a recording."""
     with pytest.raises(RecordingError, match=words):
         find_run(state, named)
+
+
+def test_a_state_folder_that_cannot_be_looked_into_is_told(tmp_path: Path) -> None:
+    """Whatever keeps it from that."""
+    with pytest.raises(StorageError, match="can't use the state folder"):
+        find_run(tmp_path / ("x" * 300), "last")

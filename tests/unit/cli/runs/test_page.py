@@ -13,10 +13,10 @@ import pytest
 
 from tests.support.recorded import run_id
 from tests.unit.cli.conftest import RunCommand
-from tests.unit.cli.test_runs_show import state
+from tests.unit.cli.runs.test_show import state
 
 __all__ = ["state"]
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = Path(__file__).parents[4] / "docs"
 OF_OTHERS = {"settings", "usage", "unknown_events", "cells", "packages"}
 """Fields whose keys are names of something, which no page lists."""
 
