@@ -133,7 +133,7 @@ class Bridge:
         self._calls += 1
         call = f"s{self._calls}"
         kind = self._kinds[type(request)]
-        refusal = _NO_CELL if cell is None else self._offered.refusal() or kind.refusal(request)
+        refusal = _NO_CELL if cell is None else self._offered.refusal(request) or kind.refusal(request)
         if refusal is not None:
             self._refuse(kind.refused(call, cell, request, refusal.reason), request, refusal)
             self._endpoint.release_answered(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,7 +44,7 @@ class Offer:
     `models` answer one request each; each of `children` answers with a session of its own, and there are none where
     the depth limit is reached. `tools` run on the host, `images` are those of contexts. Once `budget` is spent
     nothing is on offer. `known`: the answers are there, and come in an order of their own, so that no call takes the
-    room that others wait for.
+    room that others wait for. `refused` says why a call is not taken beside all that.
     """
 
     models: Models
@@ -53,11 +53,12 @@ class Offer:
     tools: Tools = field(default_factory=Toolbox)
     images: Images = field(default_factory=Images)
     known: bool = False
+    refused: Callable[[SubcallMessage], Refusal | None] = lambda message: None
 
-    def refusal(self) -> Refusal | None:
-        """Return why no call at all is taken; None if there may be calls."""
+    def refusal(self, message: SubcallMessage) -> Refusal | None:
+        """Return why a call is not taken, whatever it asks for; None if it may be."""
         if self.budget.spent is None:
-            return None
+            return self.refused(message)
         return Refusal("the run's budget is spent, no more calls are made", ErrorCode.BUDGET_EXCEEDED)
 
 

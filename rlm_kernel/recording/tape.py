@@ -12,8 +12,15 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from rlm_kernel import errors
-from rlm_kernel.bridge import KnownFailure
-from rlm_kernel.errors import BudgetExceeded, ModelError, RecordingError, RlmKernelError
+from rlm_kernel.bridge import KnownFailure, Refusal
+from rlm_kernel.errors import (
+    BudgetExceeded,
+    ModelError,
+    RecordingEnded,
+    RecordingError,
+    ReplayMismatch,
+    RlmKernelError,
+)
 from rlm_kernel.events import (
     AnswerGiven,
     AnswerRejected,
@@ -35,6 +42,7 @@ from rlm_kernel.events import (
     ToolReplied,
     ToolRequested,
 )
+from rlm_kernel.guest.wire import ErrorCode
 from rlm_kernel.models.model import Completion
 from rlm_kernel.recording.index import Asked, Call, Cell, Node, Question, Recording
 from rlm_kernel.recording.redaction import fits
@@ -43,10 +51,14 @@ from rlm_kernel.session import CallKey, digest
 from rlm_kernel.types import Origin, Usage
 
 _REFUSED_SHOWN = 1_000
+_INSTEAD = ModelError | BudgetExceeded | RecordingEnded | ReplayMismatch
 _TEXTS = frozenset(["prompt", "arguments"])
 _SEEDS = 2**32
 _LATEST = 4_000_000_000.0
-_CODES = (("the run's budget is spent", "budget_exceeded"), ("the run's depth limit is reached", "depth_exceeded"))
+_CODES = (
+    ("the run's budget is spent", ErrorCode.BUDGET_EXCEEDED),
+    ("the run's depth limit is reached", ErrorCode.DEPTH_EXCEEDED),
+)
 
 
 def refusal_key(kind: str, asked: str | None, text: str, length: int) -> CallKey:
@@ -305,14 +317,13 @@ def _moment(at: float) -> float:
     return min(max(at, 0.0), _LATEST)
 
 
-def _refusal(reason: str) -> KnownFailure:
-    code = next((code for words, code in _CODES if reason.startswith(words)), "refused")
-    return KnownFailure(code, reason)
+def _refusal(reason: str) -> Refusal:
+    return Refusal(reason, next((code for words, code in _CODES if reason.startswith(words)), ErrorCode.REFUSED))
 
 
 def _again(name: str, message: str) -> RlmKernelError:
-    """Return the error of a recorded name, a `ModelError` where it is no model's that can be made of words alone."""
+    """Return the error of a recorded name, a `ModelError` where it is none that comes in place of a reply."""
     kind = getattr(errors, name, None)
-    if not isinstance(kind, type) or not issubclass(kind, ModelError | BudgetExceeded):
+    if not isinstance(kind, type) or not issubclass(kind, _INSTEAD):
         kind = ModelError
     return kind(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlm_kernel.bridge import KnownFailure
+from rlm_kernel.bridge import Refusal
 from rlm_kernel.events import InterruptReason
 from rlm_kernel.recording.index import Asked, Call, Question
 from rlm_kernel.session import CallKey
@@ -37,7 +37,7 @@ class TapedCell:
     number: int
     at: float
     calls: list[TapedCall]
-    refused: dict[CallKey, KnownFailure]
+    refused: dict[CallKey, Refusal]
     refusals: int = 0
     seconds: float | None = None
     status: str | None = None

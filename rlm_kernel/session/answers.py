@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Container, Iterable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-from rlm_kernel.bridge import Models, Offer, context_digest
+from rlm_kernel.bridge import Models, Offer, Refusal, SubcallMessage, ToolMessage, context_digest
 from rlm_kernel.budget import Budget
 from rlm_kernel.events import InterruptReason
 from rlm_kernel.models.model import Completion, Model, ModelRequest
@@ -50,6 +50,9 @@ class Answers(Protocol):
     def asked(self) -> Iterable[CallKey]:
         """The calls there are answers for."""
 
+    def refused(self, kind: Literal["llm", "tool"], asked: str | None, text: str) -> Refusal | None:
+        """Return why a call was not taken; None for one that was. `kind` is "llm" for a session below too."""
+
     async def answer(self, asking: Asking) -> Completion:
         """Return the answer to a call, a tool's result as the text of one. Raise `KnownFailure` where it had none."""
 
@@ -77,6 +80,12 @@ class Played(Protocol):
 
 def offered(answers: Answers, usual: Offer) -> Offer:
     """Return what a cell may call, answered by `answers`; `usual` stands behind that."""
+
+    def refused(message: SubcallMessage) -> Refusal | None:
+        if isinstance(message, ToolMessage):
+            return answers.refused("tool", message.tool, message.arguments)
+        return answers.refused("llm", message.model, message.prompt)
+
     named: dict[str, set[str | None]] = {"llm": set(usual.models), "rlm": set(usual.children), "tool": set()}
     for key in answers.asked:
         named[key.kind].add(key.asked)
@@ -87,6 +96,7 @@ def offered(answers: Answers, usual: Offer) -> Offer:
         tools=_RecordedTools(answers, usual.tools, {asked for asked in named["tool"] if asked is not None}),
         budget=Budget(),  # an answer that is there costs nothing; what is asked for real asks the budget itself
         known=True,
+        refused=refused,
     )
 
 

@@ -7,7 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rlm_kernel.bridge import Bridge, KnownFailure
+from rlm_kernel.bridge import Bridge, KnownFailure, Refusal
 from rlm_kernel.kernel import CellResult, KernelClient, Stop
 from rlm_kernel.models.model import Completion
 from rlm_kernel.session.answers import Asking, CallKey, offered
@@ -82,6 +82,9 @@ class _Answers:
         """End the cell."""
         if not self.over.done():
             self.over.set_result(why.result())
+
+    def refused(self, kind: str, asked: str | None, text: str) -> Refusal | None:
+        """Refuse nothing."""
 
     async def answer(self, asking: Asking) -> Completion:
         """Give the answer to the first call that fits and was not made yet."""

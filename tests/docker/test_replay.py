@@ -25,7 +25,8 @@ from rlm_kernel.events import (
     SubcallReplied,
     WentLive,
 )
-from rlm_kernel.recording import EVENTS_FILE, read_events
+from rlm_kernel.recording import EVENTS_FILE, Recording, read_events
+from rlm_kernel.recording.compare.runs import compare_runs
 from tests.docker.test_rlm import settings as base_settings
 from tests.support.obedient import NEXT, obey
 from tests.support.provider_server import ProviderServer, Reply
@@ -121,7 +122,14 @@ async def the_same(settings: Settings, folder: Path) -> Rerun:
     assert now.keys() == then.keys()
     assert [pair for node in then for pair in zip(now[node], then[node], strict=False) if pair[0] != pair[1]] == []
     assert now == then
+    assert_the_same(folder, again.recording)
     return again
+
+
+def assert_the_same(folder: Path, again: Path) -> None:
+    """Compare a replay with its run as `rlm-kernel replay` does."""
+    with Recording(folder / EVENTS_FILE if folder.is_dir() else folder) as then, Recording(again / EVENTS_FILE) as now:
+        assert not compare_runs(then, now).differs
 
 
 def events(folder: Path, kind: type[Any]) -> list[Any]:
@@ -197,6 +205,7 @@ async def test_a_cell_that_was_made_to_end_ends_again(settings: Settings) -> Non
     ]
     assert [failed.error for failed in events(first.recording, QuestionFailed)] == ["CancelledError"]
     assert [failed.error for failed in events(again.recording, QuestionFailed)] == ["RecordingEnded"]
+    assert_the_same(first.recording, again.recording)
 
 
 async def test_a_budget_is_spent_again_where_it_was(settings: Settings) -> None:
@@ -235,6 +244,7 @@ async def test_a_killed_run_is_replayed_to_its_end_and_resumed_from_there(settin
     again = await run_again(without_models(settings), path, "banana")
     assert isinstance(again.error, RecordingEnded)
     assert len(events(again.recording, CellStarted)) == 1
+    assert_the_same(path, again.recording)
     resumed = await run_again(settings, path, "banana", Plan(how="resume"))
     assert resumed.result is not None
     assert resumed.result.answer == "echo one echo two echo three"
@@ -278,6 +288,7 @@ async def test_a_fork_goes_its_own_way(settings: Settings) -> None:
     assert asked.result is not None
     (failed,) = events(asked.recording, QuestionFailed)
     assert failed.ask == 1
+    await the_same(settings, asked.recording)
 
 
 async def test_a_recorded_failure_comes_again(settings: Settings) -> None:

@@ -93,7 +93,5 @@ def _line(event: Any) -> tuple[Any, ...] | None:
         if output["output_type"] == "stream":
             return "text", output["name"], output["text"]
         return "output", {name: value for name, value in output.items() if name != "traceback"}
-    if isinstance(event, SubcallFailed) and event.error == "Refused":
-        return None  # what was refused before it was taken is taken now, and then told the same
     fields = _TOLD.get(type(event))
     return None if fields is None else (type(event).__name__, *(getattr(event, name) for name in fields))

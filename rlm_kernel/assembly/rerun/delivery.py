@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
-from typing import Protocol
+from typing import Literal, Protocol
 
-from rlm_kernel.bridge import KnownFailure
+from rlm_kernel.bridge import Refusal
 from rlm_kernel.errors import ReplayMismatch, RlmKernelError
 from rlm_kernel.models.model import Completion
 from rlm_kernel.recording.tape import NodeTape, refusal_key
 from rlm_kernel.recording.taped import TapedCall, TapedCell
-from rlm_kernel.session import Asking, CallKey
+from rlm_kernel.session import Asking, CallKey, digest
 
 PATIENCE = 5.0
 """Seconds that an answer waits, beside twice the time that it took, for a call before it that is not made."""
@@ -143,6 +143,7 @@ class CellAnswers:
         self._others = {} if self._whole else others
         known = [*self._calls.values(), *self._others.values()]
         self._redacted = [calls for calls in known if calls and calls[0].redacted]
+        self._due = Counter(_name(call.key) for calls in known for call in calls)
         self._queue = Queue(cell.calls, lambda call: played.late(cell.number, call))
 
     @property
@@ -154,6 +155,19 @@ class CellAnswers:
         """Yield the answers that were not asked for."""
         for calls in self._calls.values():
             yield from (call for call in calls if call.answered)
+
+    def refused(self, kind: Literal["llm", "tool"], asked: str | None, text: str) -> Refusal | None:
+        """Refuse a call that was, beyond those that were taken."""
+        if not self._cell.refused:
+            return None
+        name = _name(CallKey(kind, asked, digest(text)))
+        if self._due[name]:
+            self._due[name] -= 1
+            return None
+        known = self._cell.refused.get(refusal_key(kind, asked, text, len(text)))
+        if known is None and self._cell.refusals >= REFUSALS_RECORDED and not self._redacted:
+            *_, known = self._cell.refused.values()  # only the number of those that came after is recorded
+        return known
 
     async def answer(self, asking: Asking) -> Completion:
         """Give a call what it was given, in its turn; what is not on the tape is a mismatch, or made live."""
@@ -196,14 +210,6 @@ class CellAnswers:
         raise ReplayMismatch("this call had no answer before its cell ended")
 
     async def _unknown(self, asking: Asking) -> Completion:
-        refused = self._cell.refused
-        kind = "tool" if asking.key.kind == "tool" else "llm"
-        key = refusal_key(kind, asking.key.asked, asking.text, len(asking.text))
-        if (known := refused.get(key)) is not None:
-            raise KnownFailure(known.code, known.told, error="Refused")
-        if refused and self._cell.refusals >= REFUSALS_RECORDED:  # only their number is recorded after these
-            *_, known = refused.values()
-            raise KnownFailure(known.code, known.told, error="Refused")
         if self._whole or not self._played.is_live:
             self._played.missing(self._cell.number, asking)
         if not self._played.is_live or (self._whole and self._played.is_strict):
@@ -217,6 +223,11 @@ class CellAnswers:
         if not self._whole:
             self._played.go_live()
         return await asking.behind()
+
+
+def _name(key: CallKey) -> tuple[bool, str | None, bytes]:
+    """Return what is known of a call that was refused too."""
+    return key.kind == "tool", key.asked, key.prompt
 
 
 async def _again(behind: Callable[[], Awaitable[Completion]]) -> None:

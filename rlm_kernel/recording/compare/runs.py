@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from rlm_kernel import errors
+from rlm_kernel.errors import BudgetExceeded, ModelError, NoAnswer, RecordingEnded
 from rlm_kernel.events import (
     AnswerGiven,
     CellStatus,
@@ -34,6 +36,7 @@ MOST_PLACES = 1000
 _CALLS_SAID = 20
 _MOST_TRIED = 100
 _PROMPT_SAID = 100
+_COMES_AGAIN = ModelError | NoAnswer | BudgetExceeded
 _FROM_OUTSIDE: frozenset[CellStatus] = frozenset(["timed_out", "interrupted", "kernel_died"])
 
 
@@ -241,6 +244,9 @@ class _Nodes:
             cells = [cell.number for turn in question.turns for cell in turn.cells]
             reads = ["what its last cell read"] if cells and cells[-1] in self._varies else []
             redacted = _is_redacted(self._then.line(question.ended))
+            if _is_broken_off(self._then, question) and _error(self._now, again) == RecordingEnded.__name__:
+                yield AnswerCompared(node=self._recorded.path, ask=question.number, outcome="unfinished")
+                continue
             around = Circumstances(then=here, now=both, reads=reads, redacted=redacted)
             told = _answer(self._then, question), _answer(self._now, again)
             found = compare_texts(f"answer {question.number}", *told, around)
@@ -312,6 +318,18 @@ def _answer(recording: Recording, question: Question | None) -> str:
         case QuestionFailed():
             return f"no answer: {event.error}: {event.message}"
     return "no answer"
+
+
+def _is_broken_off(recording: Recording, question: Question) -> bool:
+    """Tell whether a question ended by something that does not come again when its replies and cells do."""
+    name = _error(recording, question)
+    kind = getattr(errors, name or "", None)
+    return name is not None and not (isinstance(kind, type) and issubclass(kind, _COMES_AGAIN))
+
+
+def _error(recording: Recording, question: Question | None) -> str | None:
+    event = None if question is None or question.ended is None else recording.event(question.ended)
+    return event.error if isinstance(event, QuestionFailed) else None
 
 
 def _is_redacted(line: bytes) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rlm_kernel.bridge import KnownFailure
-from rlm_kernel.errors import BudgetExceeded, ModelError, RateLimited, RecordingDamaged, RecordingError
+from rlm_kernel.errors import BudgetExceeded, ModelError, RateLimited, RecordingDamaged, RecordingEnded, RecordingError
 from rlm_kernel.events import (
     AnswerGiven,
     AnyEvent,
@@ -130,6 +130,8 @@ def test_replies_say_where_they_are_from_and_what_was_counted(tmp_path: Path) ->
     [
         ("RateLimited", RateLimited),
         ("BudgetExceeded", BudgetExceeded),
+        ("RecordingEnded", RecordingEnded),
+        ("RecordingDamaged", ModelError),
         ("SystemExit", ModelError),
         ("NodeFailed", ModelError),
         ("Any", ModelError),

@@ -132,6 +132,17 @@ def test_answers(tmp_path: Path) -> None:
     assert compare(tmp_path, failed, [*cell(1), answer("1")]).differs
 
 
+@pytest.mark.parametrize("error", ["CancelledError", "SandboxLost", "StateDiverged", "RecordingEnded"])
+def test_a_question_that_was_broken_off(tmp_path: Path, error: str) -> None:
+    """What ended it from outside does not come again: that the recording ends there too is no difference."""
+    then = [*cell(1), ev.QuestionFailed(ask=1, error=error, message="then")]
+    now = [*cell(1), ev.QuestionFailed(ask=1, error="RecordingEnded", message="now")]
+    assert [each.outcome for each in compare(tmp_path, then, now).answers] == ["unfinished"]
+    assert compare(tmp_path, then, [*cell(1), answer("1")]).differs
+    failed = [*cell(1), ev.QuestionFailed(ask=1, error="ModelRejected", message="then")]
+    assert compare(tmp_path, failed, now).differs
+
+
 def test_calls_in_any_order(tmp_path: Path) -> None:
     """Calls are paired by content; one without its like makes its cell different, or varying where it reads chance."""
     then = cell(1, inside=[asked("s1", "a"), asked("s2", "b"), replied("s1"), replied("s2")])
