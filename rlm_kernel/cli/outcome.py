@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from rlm_kernel.cli import exits
-from rlm_kernel.cli.progress import clock_time, used
+from rlm_kernel.cli.figures import clock_time, used
 from rlm_kernel.cli.running import Terminated
 from rlm_kernel.cli.text import clean
 from rlm_kernel.config import DEBUG_VARIABLE

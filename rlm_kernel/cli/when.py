@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 
 import click
 
-from rlm_kernel.cli.progress import clock_time
-
 _AGO = re.compile(r"(\d{1,6})\s*([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SHOWN = (("y", 365 * 86400), ("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
@@ -46,8 +44,3 @@ def utc(at: float) -> str:
         return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
     except (ValueError, OverflowError, OSError):
         return ""
-
-
-def took(seconds: float) -> str:
-    """Return a duration as people read it: `0.45s`, `12s`, `1:05`, `1:01:05`."""
-    return f"{seconds:.2g}s" if seconds < 9.95 else f"{seconds:.0f}s" if seconds < 59.5 else clock_time(seconds)

@@ -9,9 +9,8 @@ from typing import Any
 import click
 import msgspec
 
-from rlm_kernel.cli.progress import OUTCOMES, cost, count
+from rlm_kernel.cli.figures import OUTCOMES, cost, count, took
 from rlm_kernel.cli.text import one_line
-from rlm_kernel.cli.when import took
 from rlm_kernel.recording.calls import Sums
 from rlm_kernel.recording.tree import Branch
 

@@ -11,10 +11,9 @@ import click
 import msgspec
 
 from rlm_kernel.cli import exits
-from rlm_kernel.cli.progress import cost, count
+from rlm_kernel.cli.figures import cost, count, took
 from rlm_kernel.cli.runs.columns import Column, write_columns
 from rlm_kernel.cli.text import clean, one_line
-from rlm_kernel.cli.when import took
 from rlm_kernel.config import resolve
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm_kernel.cli import exits
-from rlm_kernel.cli.progress import size
+from rlm_kernel.cli.figures import size
 from rlm_kernel.cli.text import clean
 from rlm_kernel.config import resolve
 from rlm_kernel.config.values import parse_size

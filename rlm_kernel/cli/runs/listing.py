@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 import msgspec
 
-from rlm_kernel.cli.progress import cost, size
+from rlm_kernel.cli.figures import cost, size, took
 from rlm_kernel.cli.runs.columns import Column, write_columns
 from rlm_kernel.cli.text import one_line
-from rlm_kernel.cli.when import When, age, took, utc
+from rlm_kernel.cli.when import When, age, utc
 from rlm_kernel.config import resolve
 from rlm_kernel.events import RunStatus
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm_kernel.cli import exits
-from rlm_kernel.cli.progress import cost, count, output_text, size
+from rlm_kernel.cli.figures import cost, count, output_text, size, took
 from rlm_kernel.cli.text import clean, one_line
-from rlm_kernel.cli.when import took, utc
+from rlm_kernel.cli.when import utc
 from rlm_kernel.config import resolve
 from rlm_kernel.errors import RecordingDamaged
 

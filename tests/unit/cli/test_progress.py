@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from rlm_kernel import events as ev
-from rlm_kernel.cli.progress import Progress, ProgressConsole, clock_time, cost, count, output_text, size, status_line
+from rlm_kernel.cli.figures import clock_time, cost, count, output_text, size
+from rlm_kernel.cli.progress import Progress, ProgressConsole, status_line
 from rlm_kernel.cli.view import RunView
 from rlm_kernel.models.model import TextDelta
 from rlm_kernel.types import JSON, Usage

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 import pytest
 
+from rlm_kernel.cli.figures import took
 from rlm_kernel.cli.runs.columns import Column, write_columns
-from rlm_kernel.cli.when import When, age, took
+from rlm_kernel.cli.when import When, age
 from tests.support.recorded import finished, of, run_id, started, write_run
 from tests.unit.cli.conftest import RunCommand
 
