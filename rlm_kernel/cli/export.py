@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import click
 
-from rlm_kernel.cli.export_chat import LEVELS, OUTCOMES, Asked, write_chat
+from rlm_kernel.cli.export_chat import LEVELS, OUTCOMES, Wanted, write_chat
 from rlm_kernel.cli.text import clean
 from rlm_kernel.config import resolve
 from rlm_kernel.errors import RecordingDamaged
@@ -52,7 +52,7 @@ def export(runs: tuple[str, ...], *, to: str | None, state_dir: str | None, **op
         named = (opened.enter_context(opened_run(folder, run)) for run in runs)
         found = run_folders(folder) if options["all_runs"] else list(named)
         if to == CHAT:
-            asked = Asked(
+            asked = Wanted(
                 level=options["level"] or LEVELS[0],
                 outcomes=options["outcomes"] or OUTCOMES[:1],
                 output=options["output"],

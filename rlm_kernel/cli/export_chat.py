@@ -21,7 +21,7 @@ OUTCOMES = ("answered", "partial", "failed", "cancelled", "running", "broken-off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Wanted:
     """What is to be written: which `level`, and questions that ended so (`outcomes`)."""
 
     level: Level
@@ -30,7 +30,7 @@ class Asked:
     force: bool
 
 
-def write_chat(recordings: Iterable[Path], asked: Asked) -> None:
+def write_chat(recordings: Iterable[Path], asked: Wanted) -> None:
     """Write the file, its name to standard output and a word on it to standard error.
 
     Raise `ConfigError`, and `RecordingDamaged` if a recording was not read to its end.

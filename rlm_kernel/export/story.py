@@ -18,7 +18,7 @@ from rlm_kernel.export.sums import Sums
 from rlm_kernel.export.text import one_line, shortened
 from rlm_kernel.export.told import reply_facts, thinking, told
 from rlm_kernel.recording import Recording
-from rlm_kernel.recording.index import Asked, Cell, Question, Turn
+from rlm_kernel.recording.index import Cell, Question, RootCall, Turn
 
 MAX_NESTED = 6
 """Sessions within sessions that one document shows."""
@@ -97,7 +97,7 @@ class Story:
             yield from self._asides.before(cell.started)
             yield from self._cell(cell)
 
-    def _reply(self, asked: Asked, codes: set[str], *, has_cells: bool) -> Iterator[Part]:
+    def _reply(self, asked: RootCall, codes: set[str], *, has_cells: bool) -> Iterator[Part]:
         if asked.ended is None:
             yield Words(f"The request {asked.name} to the model has no end here.", alarm=True)
             return

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from rlm_kernel.errors import RecordingDamaged
-from rlm_kernel.recording.index import Asked, Call, CallKind, Node, Recording
+from rlm_kernel.recording.index import Call, CallKind, Node, Recording, RootCall
 from rlm_kernel.types import Origin, Usage
 
 ByModel: TypeAlias = dict[str, Usage]
@@ -67,11 +67,11 @@ class Calls:
         """Return the figures of a cell's call. Raise `RecordingDamaged`."""
         return self._figures(node, call, call.kind)
 
-    def asked(self, node: Node, asked: Asked) -> CallFigures:
+    def asked(self, node: Node, asked: RootCall) -> CallFigures:
         """Return the figures of a request to the root model. Raise `RecordingDamaged`."""
         return self._figures(node, asked, "model")
 
-    def _figures(self, node: Node, call: Call | Asked, kind: Kind) -> CallFigures:
+    def _figures(self, node: Node, call: Call | RootCall, kind: Kind) -> CallFigures:
         requested = self._event(call.requested)
         ended = None if call.ended is None else self._event(call.ended)
         usage = self._retried(node).get(call.name, Usage())

@@ -45,7 +45,7 @@ class Call:
 
 
 @dataclass(slots=True)
-class Asked:
+class RootCall:
     """A request to the root model, and what ended it."""
 
     name: str
@@ -72,7 +72,7 @@ class Turn:
 
     number: int
     started: int
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[RootCall] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
 
 
@@ -126,7 +126,7 @@ class Recording:
         self.first_at = self.last_at = 0.0
         self.nodes: dict[str, Node] = {}
         self._offsets = array("Q")
-        self._requests: dict[tuple[str, str], Asked] = {}
+        self._requests: dict[tuple[str, str], RootCall] = {}
         self._chain = Chain(path)
         with reading(path):
             self._file = open_recording(path)
@@ -275,7 +275,7 @@ class Recording:
             case "TurnStarted" if node.questions:
                 node.questions[-1].turns.append(Turn(event.turn, seq))
             case "ModelRequested" if turn := _turn(node):
-                asked = self._requests[node.path, event.call] = Asked(event.call, seq)
+                asked = self._requests[node.path, event.call] = RootCall(event.call, seq)
                 turn.asked.append(asked)
             case "ModelReplied" | "ModelFailed" if (node.path, event.call) in self._requests:
                 self._requests.pop((node.path, event.call)).ended = seq

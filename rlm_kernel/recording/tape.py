@@ -44,7 +44,7 @@ from rlm_kernel.events import (
 )
 from rlm_kernel.guest.wire import ErrorCode
 from rlm_kernel.models.model import Completion
-from rlm_kernel.recording.index import Asked, Call, Cell, Node, Question, Recording
+from rlm_kernel.recording.index import Call, Cell, Node, Question, Recording, RootCall
 from rlm_kernel.recording.redaction import fits
 from rlm_kernel.recording.taped import TapedCall, TapedCell, TapedQuestion
 from rlm_kernel.session import CallKey, digest
@@ -202,7 +202,7 @@ class NodeTape:
         event = self._recording.expect(cell.finished, CellFinished)
         return event.status, event.ename
 
-    def reply(self, asked: Asked) -> Completion:
+    def reply(self, asked: RootCall) -> Completion:
         """Return what the root model gave, or raise again what came in its place."""
         assert asked.ended is not None
         record = self._recording.record(asked.ended)
@@ -264,7 +264,7 @@ class NodeTape:
         return Origin(how="recorded", run=self.origin, at=time.strftime("%Y-%m-%dT%H:%M:%SZ", moment))
 
     def _question(self, question: Question) -> TapedQuestion:
-        asked: list[Asked] = []
+        asked: list[RootCall] = []
         for each in (each for turn in question.turns for each in turn.asked):
             if each.ended is None or each.ended >= self.tape.end:
                 break

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rlm_kernel.bridge import Refusal
 from rlm_kernel.events import InterruptReason
-from rlm_kernel.recording.index import Asked, Call, Question
+from rlm_kernel.recording.index import Call, Question, RootCall
 from rlm_kernel.session import CallKey
 
 
@@ -53,7 +53,7 @@ class TapedQuestion:
     """
 
     question: Question
-    asked: list[Asked]
+    asked: list[RootCall]
     over: bool
     failed: str | None
     ends_failing: bool

@@ -16,7 +16,7 @@ from rlm_kernel.events import Notice, WentLive
 from rlm_kernel.kernel import CellResult
 from rlm_kernel.models.model import Completion, Model, ModelRequest, Wrapper
 from rlm_kernel.recording import Used
-from rlm_kernel.recording.index import Asked
+from rlm_kernel.recording.index import RootCall
 from rlm_kernel.recording.tape import NodeTape, Tape
 from rlm_kernel.recording.taped import TapedCall, TapedQuestion
 from rlm_kernel.session import Asking, CallKey, PlayedCell
@@ -246,7 +246,7 @@ class PlayedSession:
             )
         )
 
-    def _next(self) -> Asked | None:
+    def _next(self) -> RootCall | None:
         """Return the request to the root model that is due, None where a live one takes its place."""
         if self._live:
             return None
