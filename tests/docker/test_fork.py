@@ -12,7 +12,9 @@ import pytest
 from rlm_kernel import RLM, Settings
 from rlm_kernel.errors import ConfigError, NotResumable, StateDiverged
 from rlm_kernel.events import Notice, WentLive
-from rlm_kernel.recording import Recording
+from rlm_kernel.recording import EVENTS_FILE, Recording
+from rlm_kernel.recording.bundle.pack import Packing, write_bundle
+from rlm_kernel.recording.folder import is_run_id
 from tests.docker.test_rlm import settings
 from tests.support.led import Led
 from tests.support.provider_server import ProviderServer
@@ -57,9 +59,11 @@ def fingerprint(folder: Path) -> dict[str, str]:
     return {path.name: sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-async def test_a_fork_goes_on_from_any_turn(own: Settings, led: Led) -> None:
-    """In the first question, in the second, with another question, after all, and from a fork; other models answer
-    only what comes after it, and the old recordings are as they were."""
+async def test_a_fork_goes_on_from_any_turn(own: Settings, led: Led, tmp_path: Path) -> None:
+    """In the first question, in the second, with another question, after all, and from a fork's bundle.
+
+    Other models answer only what comes after it, and the old recordings are as they were.
+    """
     folder = await two_questions(own)
     before = fingerprint(folder)
     asked, led.models = len(led.models), []
@@ -84,9 +88,12 @@ async def test_a_fork_goes_on_from_any_turn(own: Settings, led: Led) -> None:
         assert after_all.answer == "5 True"
         instead = await rlm.afork(folder, 1, "Third?")
         assert instead.answer == "4 False"
-        of_fork = await rlm.afork(third.recording, question="Third?")
+        with (tmp_path / "third.tar.zst").open("wb") as file:
+            write_bundle(third.recording / EVENTS_FILE, file, Packing(store=own.state_dir / "contexts"))
+        of_fork = await rlm.afork(tmp_path / "third.tar.zst", question="Third?")
         assert of_fork.answer == "5 False"
     assert fingerprint(folder) == before
+    assert all(is_run_id(each.name) for each in own.runs_dir.iterdir())
     with Recording(of_fork.recording / "events.jsonl") as recording:
         origin = recording.started.origin
         assert origin is not None

@@ -22,7 +22,7 @@ from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.config import Settings
 from rlm_kernel.errors import ConfigError, RecordingEnded, RecordingError
 from rlm_kernel.events import Notice, ProfileChosen, SandboxStarted
-from rlm_kernel.recording import EVENTS_FILE, Recording, find_run, opened_run
+from rlm_kernel.recording import EVENTS_FILE, Recording, opened_run
 from rlm_kernel.recording.compare.runs import Comparison, compare_runs
 from rlm_kernel.sandbox.stored import Stored
 
@@ -109,21 +109,21 @@ async def replay_live(
     if not kept.settings.keep_recording:
         raise ConfigError("what a live replay ran again is compared from its recording: leave out --no-keep-recording")
     began = time.monotonic()
-    path = find_run(kept.settings.state_dir, wanted.run)  # once: the fork will be the last run
-    going_on = GoOn(run=str(path), given=wanted.given, context=wanted.context)
-    result = await fork_run(kept, listeners, going_on, at=turn - 1)
-    with (
-        Recording(path) as then,
-        Recording(result.recording / EVENTS_FILE) as now,
-    ):
-        report = ReplayReport(
-            run=then.started.run,
-            replay=result.run,
-            recording=str(result.recording),
-            comparison=await asyncio.to_thread(compare_runs, then, now, until_turn=turn - 1),
-            changed=[event.message for event in map(now.event, now.root.others) if isinstance(event, Notice)],
-            seconds=time.monotonic() - began,
-        )
+    with opened_run(kept.settings.state_dir, wanted.run) as path:  # once: the fork will be the last run
+        going_on = GoOn(run=str(path), given=wanted.given, context=wanted.context)
+        result = await fork_run(kept, listeners, going_on, at=turn - 1)
+        with (
+            Recording(path) as then,
+            Recording(result.recording / EVENTS_FILE) as now,
+        ):
+            report = ReplayReport(
+                run=then.started.run,
+                replay=result.run,
+                recording=str(result.recording),
+                comparison=await asyncio.to_thread(compare_runs, then, now, until_turn=turn - 1),
+                changed=[event.message for event in map(now.event, now.root.others) if isinstance(event, Notice)],
+                seconds=time.monotonic() - began,
+            )
     return report, result
 
 

@@ -17,14 +17,14 @@ from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.config import SETTINGS, Settings
 from rlm_kernel.errors import BudgetExceeded, ConfigError, NotResumable, RecordingError
 from rlm_kernel.events import AnswerGiven, BudgetSpent, WentLive
-from rlm_kernel.recording import EVENTS_FILE, Recording, Used, find_run, is_written, run_folder, used_by
+from rlm_kernel.recording import EVENTS_FILE, Recording, Used, is_written, opened_run, run_folder, used_by
 
 _NAMES_SAID = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoOn:
-    """Which recorded run to go on from, by what `find_run` takes, and how.
+    """Which recorded run to go on from, by what `opened_run` takes, and how.
 
     `given` names the settings that the user has chosen for this, which go before the recorded ones. `context` is given
     again, or another one. With `anyway` a state that is not as it was is no reason to stop.
@@ -42,7 +42,10 @@ async def resume_run(kept: Kept, listeners: Listeners, wanted: GoOn) -> RunResul
     Raise `NotResumable`, `RecordingError`, `ContextMissing`, `ConfigError`, `BudgetExceeded` where what it may use is
     used up, `StateDiverged`, and what `RLM.acompletion` raises.
     """
-    with await asyncio.to_thread(_furthest, await _opened(kept, wanted)) as recording:
+    with (
+        opened_run(kept.settings.state_dir, wanted.run) as path,
+        await asyncio.to_thread(lambda: _furthest(Recording(path))) as recording,
+    ):
         _check_open(recording)
         return await _go_on(kept, listeners, wanted, recording, Plan(how="resume", anyway=wanted.anyway))
 
@@ -54,15 +57,13 @@ async def fork_run(
 
     `question` is asked in place of what the run was asked. Raise what `resume_run` does but `NotResumable`.
     """
-    with await _opened(kept, wanted) as recording:
+    with (
+        opened_run(kept.settings.state_dir, wanted.run) as path,
+        await asyncio.to_thread(Recording, path) as recording,
+    ):
         _check_turn(recording, at, question)
         plan = Plan(how="fork", until_turn=at, question=question, anyway=wanted.anyway)
         return await _go_on(kept, listeners, wanted, recording, plan)
-
-
-async def _opened(kept: Kept, wanted: GoOn) -> Recording:
-    path = find_run(kept.settings.state_dir, wanted.run)
-    return await asyncio.to_thread(Recording, path)
 
 
 def _furthest(recording: Recording) -> Recording:

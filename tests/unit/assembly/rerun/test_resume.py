@@ -32,6 +32,7 @@ from rlm_kernel.events import (
     WentLive,
 )
 from rlm_kernel.recording import Recording, RecordingLog, new_run_id
+from rlm_kernel.recording.bundle.pack import Packing, write_bundle
 from rlm_kernel.types import Usage
 
 CONTEXT = ContextStored(digest="a" * 64, kind="str", size=5, source="gone.txt")
@@ -95,6 +96,17 @@ async def test_what_can_not_be_resumed_names_the_way_out(tmp_path: Path, events:
     said = await refused(tmp_path, recorded(tmp_path, *events))
     assert re.match(words, said), said
     assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+async def test_a_bundle_is_resumed_as_its_run_is(tmp_path: Path) -> None:
+    """It is unpacked for that, and nothing of it stays."""
+    path = recorded(tmp_path, CONTEXT, ASKED, TURN)
+    bundle = tmp_path / "run.tar.zst"
+    with bundle.open("wb") as file:
+        write_bundle(path, file, Packing(store=tmp_path, contexts=False))
+    path.unlink()
+    assert "ContextMissing" in await refused(tmp_path, bundle)
+    assert [*(tmp_path / "runs").iterdir()] == [path.parent]
 
 
 async def test_a_run_that_goes_on_is_not_resumed(tmp_path: Path) -> None:
