@@ -31,6 +31,15 @@ T = TypeVar("T")
 
 MOST_NODES = 100_000
 """Sessions that one recording may have; each takes some hundred bytes of memory."""
+MOST_PARTS = 2_000_000
+"""Questions, turns, requests, cells and calls that it may have; as each takes as much."""
+LONGEST_NAME = 200
+"""Characters of a call's name, which the host gives, or of an unknown event's that is kept."""
+MOST_UNKNOWN = 100
+"""Types of unknown events that are told apart."""
+_PARTS = frozenset(
+    ["QuestionAsked", "TurnStarted", "ModelRequested", "CellStarted", "SubcallRequested", "ToolRequested"]
+)
 
 
 @dataclass(slots=True)
@@ -122,11 +131,12 @@ class Recording:
         self.torn = 0
         """Bytes of a last line without its end."""
         self.unknown: dict[str, int] = {}
-        """How many events of each type there are that this package does not know."""
+        """How many events of each type there are that this package does not know; beyond some types, of all others."""
         self.first_at = self.last_at = 0.0
         self.nodes: dict[str, Node] = {}
         self._offsets = array("Q")
         self._requests: dict[tuple[str, str], RootCall] = {}
+        self._parts = 0
         self._chain = Chain(path)
         with reading(path):
             self._file = open_recording(path)
@@ -152,6 +162,11 @@ class Recording:
 
     def __len__(self) -> int:
         return max(0, len(self._offsets) - 1)
+
+    @property
+    def size(self) -> int:
+        """The bytes of what was read."""
+        return self._offsets[-1]
 
     @property
     def version(self) -> int:
@@ -249,14 +264,27 @@ class Recording:
         record = self._chain.take(line)
         self.first_at, self.last_at = self.first_at or record.at, record.at
         if record.event.type not in KNOWN_EVENTS:
-            self.unknown[record.event.type] = self.unknown.get(record.event.type, 0) + 1
+            name = record.event.type[:LONGEST_NAME]
+            name = name if name in self.unknown or len(self.unknown) < MOST_UNKNOWN else "others"
+            self.unknown[name] = self.unknown.get(name, 0) + 1
             return
+        self._check_bounds(record.event, record.seq)
         node = self.nodes.get(record.node)
         if node is None:
             if len(self.nodes) == MOST_NODES:
                 raise RecordingDamaged(f"{self.path}, line {record.seq + 1}: more than {MOST_NODES} sessions")
             node = self.nodes[record.node] = Node(record.node)
         self._place(node, record.event, record.seq)
+
+    def _check_bounds(self, event: LeanEvent, seq: int) -> None:
+        """Raise `RecordingDamaged` for what would fill the memory with its index."""
+        self._parts += event.type in _PARTS
+        if self._parts > MOST_PARTS:
+            raise RecordingDamaged(
+                f"{self.path}, line {seq + 1}: more than {MOST_PARTS} questions, turns, requests, cells and calls"
+            )
+        if len(event.call) > LONGEST_NAME:
+            raise RecordingDamaged(f"{self.path}, line {seq + 1}: no call is called {event.call[:100]!r}…")
 
     def _place(self, node: Node, event: LeanEvent, seq: int) -> None:
         match event.type:

@@ -20,6 +20,7 @@ from rlm_kernel.events import SCHEMA_VERSION, AnyEvent, Record, TreeSink
 from rlm_kernel.recording.folder import EVENTS_FILE, make_run_folder, sync_folder
 from rlm_kernel.recording.heads import Head, keep_head
 from rlm_kernel.recording.liveness import HELD
+from rlm_kernel.recording.nesting import shallow
 from rlm_kernel.recording.redaction import Redaction
 from rlm_kernel.storage import storage_error, storing, unfinished_file
 from rlm_kernel.text import encodable
@@ -75,6 +76,7 @@ class RecordingLog:
 
         Raise `RecordingError` if it can't be a line, `StorageFull` or `StorageError` if this or an earlier one failed.
         """
+        event = shallow(event)
         event, redacted = (event, []) if self._redaction is None else self._marked(event, self._redaction)
         with self._lock:
             if self._closed:

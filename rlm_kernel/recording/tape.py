@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -145,6 +146,14 @@ class NodeTape:
         above = self.tape.node(self.path.rpartition("/")[0]) if self.path else None
         return sorted([*found, *(above.spent if above is not None else [])], key=lambda each: each[0])
 
+    @cached_property
+    def _rejected(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = defaultdict(list)
+        for seq, event in self.others():
+            if isinstance(event, AnswerRejected):
+                found[event.ask].append(seq)
+        return found
+
     def asks(self, number: int) -> QuestionAsked:
         """Return a question, by its place."""
         return self._recording.expect(self.questions[number].question.asked, QuestionAsked)
@@ -152,11 +161,8 @@ class NodeTape:
     def checked(self, number: int) -> tuple[dict[str, str], str | None]:
         """Return what was wrong with the answers to a question that were rejected, and the one that was given."""
         question = self.questions[number].question
-        rejected = {
-            event.answer: event.problem
-            for _, event in self.others()
-            if isinstance(event, AnswerRejected) and event.ask == question.number
-        }
+        events = (self._recording.expect(seq, AnswerRejected) for seq in self._rejected.get(question.number, ()))
+        rejected = {event.answer: event.problem for event in events}
         ended = question.ended
         event = self._recording.event(ended) if ended is not None and ended < self.tape.end else None
         return rejected, event.answer if isinstance(event, AnswerGiven) else None

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from rlm_kernel.assembly.rerun.delivery import CellAnswers
 from rlm_kernel.assembly.run import Run
@@ -23,6 +24,9 @@ from rlm_kernel.session import Asking, CallKey, PlayedCell
 
 ENOUGH = 2.0
 """A cell that ended by itself may take so many times as long as cells may."""
+
+MOST_MORE = 256 * 2**20
+"""Bytes that a recording of cells that run again may have, beside twice those of the recorded ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,18 @@ class Playing:
     late: list[str] = field(default_factory=list)
     nodes: dict[str, str] = field(default_factory=dict)
     diverged: str | None = None
+    events: Path | None = None
+    """The new run's own recording."""
+
+    def check_room(self) -> None:
+        """Raise `ReplayMismatch` where cells of the tape give out far more than they did: they could fill the disk."""
+        written = 0 if self.events is None else self.events.stat().st_size
+        recorded = self.tape.recording.size
+        if written > 2 * recorded + MOST_MORE:
+            raise ReplayMismatch(
+                f"cells that run again have given out far more than was recorded: {written} bytes are written, and the "
+                f"recording has {recorded}"
+            )
 
     def paid(self) -> None:
         """Charge what the recorded run had used, once."""
@@ -157,8 +173,13 @@ class PlayedSession:
         )
 
     def before_cell(self, number: int) -> None:
-        """Raise `RecordingEnded` where a replay comes to a cell that never ended, `ReplayMismatch` to one never run."""
+        """Raise `RecordingEnded` where a replay comes to a cell that never ended, `ReplayMismatch` to one never run.
+
+        Raise it too where a cell of the tape would be one too many for the disk.
+        """
         place, question = self.tape.place(number), self._question
+        if place is not None:
+            self.playing.check_room()
         if self.is_live:
             used_up = self._is_last and (question is None or self._asked >= len(question.asked))
             if place is None and used_up:

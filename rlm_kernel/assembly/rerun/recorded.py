@@ -106,6 +106,17 @@ def recorded_settings(
     return replace(own, **cast(Any, values))
 
 
+def lifted(settings: Settings, own: Settings) -> list[str]:
+    """Say which limits of `settings` are above those of `own`: a recording may be a stranger's, and it costs money."""
+    each = ((setting, getattr(settings, setting.name), getattr(own, setting.name)) for setting in SETTINGS)
+    return [
+        f"{setting.option} is {'none' if now is None else setting.shown(now)}, as recorded; "
+        f"for a run of yours it is {setting.shown(most)}"
+        for setting, now, most in each
+        if setting.name in LIMITS and most is not None and _above(now, most)
+    ]
+
+
 def _checked(setting: Setting, value: JSON) -> object:
     read = setting.read_value(value, "it")
     if setting.name == "profile" and isinstance(read, str) and ("/" in read or read.endswith(".md")):

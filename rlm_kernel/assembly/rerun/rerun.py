@@ -109,7 +109,7 @@ async def rerun(
     only = questions[0].question if len(questions) == 1 and recording.started.question else ""
     async with open_run(kept, listeners, context, only, start=start) as run:
         came.run, came.recording = run.run.id, run.log.folder
-        playing.budget = run.budget
+        playing.budget, playing.events = run.budget, run.log.path
         for number, asked in enumerate(questions):
             start.session.ask(number)
             came.result = came.error = None

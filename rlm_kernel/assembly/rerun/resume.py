@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rlm_kernel.assembly.asked import Asked
 from rlm_kernel.assembly.contexts import Context
 from rlm_kernel.assembly.kept import Kept
-from rlm_kernel.assembly.rerun.recorded import LIMITS, recorded_context, recorded_settings
+from rlm_kernel.assembly.rerun.recorded import LIMITS, lifted, recorded_context, recorded_settings
 from rlm_kernel.assembly.rerun.rerun import Plan, rerun
 from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.config import SETTINGS, Settings
 from rlm_kernel.errors import BudgetExceeded, ConfigError, NotResumable, RecordingError
 from rlm_kernel.events import AnswerGiven, BudgetSpent, WentLive
-from rlm_kernel.recording import EVENTS_FILE, Recording, Used, is_written, opened_run, run_folder, used_by
+from rlm_kernel.recording import EVENTS_FILE, Recording, Used, is_written, opened_run, used_by
+from rlm_kernel.recording.folder import is_run_id
 
 _NAMES_SAID = 10
 
@@ -73,7 +75,7 @@ def _furthest(recording: Recording) -> Recording:
     """
     while (origin := recording.started.origin) is not None and origin.how == "resume" and not _has_more(recording):
         try:
-            earlier = Recording(run_folder(recording.path.parents[2], origin.run) / EVENTS_FILE)
+            earlier = Recording(_beside(recording.path, origin.run))
         except RecordingError:  # it is gone, or is none: what this one holds is all that there is
             break
         if earlier.head != origin.head:
@@ -82,6 +84,13 @@ def _furthest(recording: Recording) -> Recording:
         recording.close()
         recording = earlier
     return recording
+
+
+def _beside(path: Path, run: str) -> Path:
+    """Return where a run would be whose folder lies beside that of the recording at `path`."""
+    if not is_run_id(run):
+        raise RecordingError(f"{run[:100]!r} is no run's id")
+    return path.absolute().parent.parent / run / EVENTS_FILE
 
 
 def _has_more(recording: Recording) -> bool:
@@ -94,6 +103,7 @@ def _has_more(recording: Recording) -> bool:
 async def _go_on(kept: Kept, listeners: Listeners, wanted: GoOn, recording: Recording, plan: Plan) -> RunResult[Any]:
     notices: list[str] = []
     settings = recorded_settings(recording, kept.settings, given=wanted.given, tell=notices.append)
+    notices += lifted(settings, kept.settings)
     _check_models(recording, settings, wanted.given)
     _check_tools(recording, {tool.name for tool in kept.tools})
     if plan.how == "resume":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
+from itertools import count
 from typing import Literal
 
 import msgspec
@@ -37,6 +38,7 @@ _CALLS_SAID = 20
 _MOST_TRIED = 100
 _PROMPT_SAID = 100
 _COMES_AGAIN = ModelError | NoAnswer | BudgetExceeded
+_LONGEST_NAME = 100
 _FROM_OUTSIDE: frozenset[CellStatus] = frozenset(["timed_out", "interrupted", "kernel_died"])
 
 
@@ -99,13 +101,13 @@ def compare_runs(then: Recording, now: Recording, *, until_turn: int | None = No
     equal ones. With `until_turn` only the turns of the root session up to that one count, and what belongs to them.
     """
     comparison = Comparison(redacted=list(_redacted(then)))
-    waiting = deque([("", "")])
+    waiting, shown = deque([("", "")]), count()
     while waiting:
         paths = waiting.popleft()
         nodes = then.nodes.get(paths[0]), now.nodes.get(paths[1])
         if nodes[0] is not None:
             pair = _Nodes(then, now, nodes[0], nodes[1] or Node(paths[1]), until_turn if not paths[0] else None)
-            waiting.extend(pair.compare(comparison))
+            waiting.extend(pair.compare(comparison, shown))
     return comparison
 
 
@@ -118,17 +120,22 @@ class _Nodes:
         self._recorded = recorded
         self._again = again
         self._until = until_turn
-        seeds = [{box.seed for box in _sandboxes(*side)} for side in ((then, recorded), (now, again))]
+        boxes = [_sandboxes(*side) for side in ((then, recorded), (now, again))]
+        seeds = [{box.seed for box in side} for side in boxes]
+        self._own = [sorted(_names_of(side)) for side in boxes]
         self._reading = Reading(pinned=seeds[0] == seeds[1] and None not in seeds[0])
         self._varies: set[int] = set()
         self._below: list[tuple[str, str]] = []
 
-    def compare(self, comparison: Comparison) -> list[tuple[str, str]]:
-        """Add all of this session to `comparison`, and return the pairs of sessions below it."""
+    def compare(self, comparison: Comparison, shown: Iterator[int]) -> list[tuple[str, str]]:
+        """Add all of this session to `comparison`, and return the pairs of sessions below it.
+
+        `shown` counts the differences that are told.
+        """
         again = _cells(self._again, self._until)
         for index, cell in enumerate(cells := _cells(self._recorded, self._until)):
             compared = self._cell(cell, again[index] if index < len(again) else None)
-            if len(comparison.cells) >= MOST_DIFFS and sum(bool(each.diff) for each in comparison.cells) >= MOST_DIFFS:
+            if compared.diff and next(shown) >= MOST_DIFFS:
                 compared = msgspec.structs.replace(compared, diff="")
             comparison.cells.append(compared)
         for cell in again[len(cells) :]:
@@ -178,13 +185,11 @@ class _Nodes:
             yield "an answer that something was kept out of"
 
     def _surroundings(self, then: Ran, now: Ran | None) -> Surroundings:
-        recording, node = (self._then, self._recorded) if now is None else (self._now, self._again)
         spans = [(self._then.first_at, max(then.at, self._then.first_at) + then.seconds)]
         if now is not None:
             spans.append((self._now.first_at, now.at + now.seconds))
-        boxes = _sandboxes(recording, node)
-        own = {name for box in boxes for name in (str(box.uid), box.container, box.container[:12])}
-        return Surroundings(spans=[(max(first, last - 24 * HOUR), last) for first, last in spans], own=sorted(own))
+        own = self._own[now is not None]
+        return Surroundings(spans=[(max(first, last - 24 * HOUR), last) for first, last in spans], own=own)
 
     def _with_calls(self, found: Compared, recorded: Cell, again: Cell) -> Compared:
         """Pair the calls of both cells; one without its like is a difference of the cell."""
@@ -272,6 +277,11 @@ def _cells(node: Node, until_turn: int | None) -> list[Cell]:
 
 def _sandboxes(recording: Recording, node: Node) -> list[SandboxStarted]:
     return [recording.expect(seq, SandboxStarted) for seq in node.sandboxes[:20]]
+
+
+def _names_of(boxes: list[SandboxStarted]) -> set[str]:
+    names = (name for box in boxes for name in (str(box.uid), box.container, box.container[:12]))
+    return {name for name in names if len(name) <= _LONGEST_NAME}
 
 
 def _path(node: Node, call: Call) -> str:
