@@ -1,4 +1,4 @@
-"""A model's Markdown, written anew: headings, lists, emphasis and code stay; links, images and HTML are text."""
+"""A model's Markdown, written anew: its structure, emphasis and code stay; links, images and HTML are text."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ MAX_CHARACTERS = 50_000
 """Longer text is shown as it is, line by line: it is hardly prose."""
 _MAX_LEVEL = 20
 
-_PARSER = MarkdownIt("commonmark", {"html": False, "maxNesting": _MAX_LEVEL}).disable(
-    ["link", "image", "autolink", "html_block", "html_inline", "reference", "entity", "code", "lheading", "hr"]
+_PARSER = (
+    MarkdownIt("commonmark", {"html": False, "maxNesting": _MAX_LEVEL})
+    .enable("table")
+    .disable(
+        ["link", "image", "autolink", "html_block", "html_inline", "reference", "entity", "code", "lheading", "hr"]
+    )
 )
 _LANGUAGE = re.compile(
     r"bash|c|c#|c\+\+|console|cpp|cs|css|csv|diff|go|html|ini|java|javascript|js|json|jsonl|kotlin|lua|markdown|md|perl|php|"
@@ -44,6 +48,8 @@ def prose_html(text: str) -> str:
             token.tag = f"h{_level(token)}"
         if token.type == "fence":
             token.info = ""
+        if token.type in ("th_open", "td_open"):
+            token.attrs = {}
     return str(_PARSER.renderer.render(tokens, _PARSER.options, {}))
 
 
@@ -63,23 +69,18 @@ class _Writer:
         self._lines: list[str] = []
         self._prefixes: list[tuple[str, str, bool]] = []  # of a first line, of others, whether there was one
         self._numbers: list[int | None] = []
+        self._rows: list[list[str]] = []
 
     def write(self, tokens: Sequence[Token]) -> str:
         """Return the text of `tokens`."""
         for number, token in enumerate(tokens):
             match token.type:
-                case "bullet_list_open":
-                    self._numbers.append(None)
-                case "ordered_list_open":
-                    self._numbers.append(int(token.attrGet("start") or 1))
-                case "bullet_list_close" | "ordered_list_close":
-                    self._numbers.pop()
-                case "list_item_open":
-                    self._open_item()
-                case "blockquote_open":
-                    self._prefixes.append(("> ", "> ", False))
-                case "list_item_close" | "blockquote_close":
-                    self._prefixes.pop()
+                case "tr_open":
+                    self._rows.append([])
+                case "table_close":
+                    self._table()
+                case "inline" if tokens[number - 1].type in ("th_open", "td_open"):
+                    self._rows[-1].append(_inline(token.children or [], in_table=True))
                 case "inline":
                     before = tokens[number - 1]
                     heading = "#" * _level(before) + " " if before.type == "heading_open" else ""
@@ -88,7 +89,25 @@ class _Writer:
                     language = token.info.partition(" ")[0].lower()
                     language = language if _LANGUAGE.fullmatch(language) else ""
                     self._block(fenced(token.content, language))
+                case _:
+                    self._nest(token)
         return "\n".join(self._lines) + "\n" if self._lines else ""
+
+    def _nest(self, token: Token) -> None:
+        """Begin or end a list, an item of one or a quote."""
+        match token.type:
+            case "bullet_list_open":
+                self._numbers.append(None)
+            case "ordered_list_open":
+                self._numbers.append(int(token.attrGet("start") or 1))
+            case "bullet_list_close" | "ordered_list_close":
+                self._numbers.pop()
+            case "list_item_open":
+                self._open_item()
+            case "blockquote_open":
+                self._prefixes.append(("> ", "> ", False))
+            case "list_item_close" | "blockquote_close":
+                self._prefixes.pop()
 
     def _open_item(self) -> None:
         number = self._numbers[-1]
@@ -99,6 +118,11 @@ class _Writer:
             self._numbers[-1] = min(number + 1, 999_999_999)
         self._prefixes.append((mark, " " * len(mark), False))
 
+    def _table(self) -> None:
+        header, *rows = self._rows
+        self._rows = []
+        self._block("\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows]))
+
     def _block(self, text: str) -> None:
         """Write one block and an empty line before it."""
         if self._lines:
@@ -108,12 +132,14 @@ class _Writer:
             self._prefixes = [(rest, rest, True) for _, rest, _ in self._prefixes]
 
 
-def _inline(children: Sequence[Token], *, on_one_line: bool) -> str:
+def _inline(children: Sequence[Token], *, on_one_line: bool = False, in_table: bool = False) -> str:
     written: list[str] = []
     for token in children:
         match token.type:
             case "text" | "text_special":
                 written.append(_escaped(token.content, at_start=not written or written[-1].endswith("\n")))
+            case "code_inline" if in_table and "|" in token.content:
+                written.append(in_markdown(token.content))  # a cell ends there for some readers, code or not
             case "code_inline":
                 written.append(in_code_span(token.content))
             case "em_open" | "em_close" | "strong_open" | "strong_close":

@@ -52,6 +52,7 @@ TEXTS = [
     '```math\n\\href{CANARY}{x}\n```\n\n```geojson\n{"type": "Point"}\n```\n\n```{=html}\nx\n```',
     "- x\n\n      ![x](CANARY)\n\n  ![x](CANARY)\n\n1. ![x](CANARY)\n> ![x](CANARY)",
     "| a | b |\n|---|---|\n| ![x](CANARY) | <img src=CANARY> |",
+    "`a` | b\n:-: | -\n`\\\\|![x](CANARY)` | \\\\\\| ![x](CANARY)\n`x | ![x](CANARY)` | <img src=CANARY>\n| $x$ \\\\ |",
     "# ![x](CANARY)\n\n![x](CANARY)\n===\n",
     "$\\href{javascript:document.title='pwned'}{x}$ $$\\style{background:url(CANARY)}{x}$$ \\(\\href{CANARY}{x}\\)",
     "$<img src=x onerror=document.title='pwned'>$ $$</span><script>document.title='pwned'</script>$$",
