@@ -13,7 +13,7 @@ _UNUSUAL = re.compile(f"{_UNSEEN.pattern}|[\ud800-\udfff]")
 _USUAL = bytes([*b"\t\n", *range(0x20, 0x7F)])
 _SPECIAL = re.compile(r"[$\\`*_\[\]<>&|~@]|:(?=//)|(?<=[wW])\.")
 _MATHEMATICS = re.compile(r"[$\\]")
-_AT_START = re.compile(r"^([ \t]*)(?:([#+\-=])|(\d{1,9})([.)])(?=[ \t]|$))", re.MULTILINE)
+_AT_START = re.compile(r"^([ \t]*)(?:([#+\-=:])|(\d{1,9})([.)])(?=[ \t]|$))", re.MULTILINE)
 _TICKS = re.compile("`+")
 
 

@@ -53,6 +53,7 @@ TEXTS = [
     "- x\n\n      ![x](CANARY)\n\n  ![x](CANARY)\n\n1. ![x](CANARY)\n> ![x](CANARY)",
     "| a | b |\n|---|---|\n| ![x](CANARY) | <img src=CANARY> |",
     "`a` | b\n:-: | -\n`\\\\|![x](CANARY)` | \\\\\\| ![x](CANARY)\n`x | ![x](CANARY)` | <img src=CANARY>\n| $x$ \\\\ |",
+    "|\n:-:\n`![x](CANARY)|`",
     "# ![x](CANARY)\n\n![x](CANARY)\n===\n",
     "$\\href{javascript:document.title='pwned'}{x}$ $$\\style{background:url(CANARY)}{x}$$ \\(\\href{CANARY}{x}\\)",
     "$<img src=x onerror=document.title='pwned'>$ $$</span><script>document.title='pwned'</script>$$",
@@ -153,6 +154,8 @@ class _Checked(HTMLParser):
             self.opened.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
+        if tag in VOID:
+            return  # of `<br />`
         if not self.opened or self.opened.pop() != tag:
             self.wrong.append(f"</{tag}>")
 
