@@ -131,8 +131,12 @@ def _contexts(
 
 
 def _no_links(*folders: Path) -> None:
+    from rlm_kernel.storage import storing  # noqa: PLC0415 - as above
+
     for folder in folders:
-        if folder.is_symlink():
+        with storing(folder):
+            is_link = folder.is_symlink()
+        if is_link:
             raise ConfigError(f"{folder} is a link, and nothing is removed through one")
 
 

@@ -55,6 +55,7 @@ def write_bundle(path: Path, to: BinaryIO, packing: Packing) -> Manifest:
         compressor.stream_writer(to, closefd=False) as packed,
         tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT, bufsize=_PIECE) as tar,
     ):
+        tar.copybufsize = _PIECE  # type: ignore[attr-defined] # typeshed does not know it
         text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
         _add(tar, MANIFEST, len(text), io.BytesIO(text))
         for name, size in manifest.members():

@@ -109,6 +109,16 @@ def test_nothing_is_removed_through_a_link(command: RunCommand, state: Path, tmp
     assert _left(state) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("arguments", [["list"], ["delete", "last"], ["prune", "--keep-last", "0"], ["show", "last"]])
+def test_a_state_folder_that_cannot_be_entered_is_told(
+    command: RunCommand, tmp_path: Path, arguments: list[str]
+) -> None:
+    """With the way out."""
+    ended = command("runs", *arguments, "--state-dir", str(tmp_path / ("x" * 300)))
+    assert ended.status == 7
+    assert "make it usable, or choose another folder" in ended.err
+
+
 def test_contexts_stay_while_a_recording_cannot_be_read(command: RunCommand, state: Path) -> None:
     """Nobody knows what it needs. That is told, runs go all the same, and it can be deleted by name."""
     broken = write_run(state, run_id(5), [])
