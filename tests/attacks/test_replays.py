@@ -24,14 +24,13 @@ from rlm_kernel.events import (
     ModelReplied,
     ModelRequested,
     QuestionAsked,
-    SandboxStarted,
     SubcallReplied,
     SubcallRequested,
     TurnStarted,
 )
 from rlm_kernel.types import Usage
 from tests.docker.test_rlm import settings as base_settings
-from tests.support.recorded import run_id, started, stored, write_run
+from tests.support.recorded import box, run_id, started, stored, write_run
 from tests.support.replays import run_again, told, without_models
 
 __all__ = ["base_settings"]
@@ -48,20 +47,13 @@ def settings(base_settings: Settings) -> Settings:
 
 def head(**fields: Any) -> list[AnyEvent]:
     """Return how a recording begins, with a seed that there can't be."""
-    box = SandboxStarted(
-        runtime="d",
-        oci_runtime="r",
-        engine="e",
-        container="c",
-        image="i",
-        image_id="i",
-        carrier="socket",
-        uid=1,
-        seen={},
-        seed=2**70 % 2**63,
-    )
     beginning = msgspec.structs.replace(started(run_id(1)), **fields)
-    return [beginning, stored(hashlib.sha256(CONTEXT.encode()).hexdigest()), box, QuestionAsked(ask=1, question="?")]
+    return [
+        beginning,
+        stored(hashlib.sha256(CONTEXT.encode()).hexdigest()),
+        box(seed=2**70 % 2**63),
+        QuestionAsked(ask=1, question="?"),
+    ]
 
 
 def turn(number: int, code: str, *events: AnyEvent | tuple[AnyEvent, str], seconds: float = 0.1) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from rlm_kernel.events import AnyEvent, ContextStored, RunFinished, RunOrigin, RunStarted, RunStatus
+from rlm_kernel.events import AnyEvent, ContextStored, RunFinished, RunOrigin, RunStarted, RunStatus, SandboxStarted
 from rlm_kernel.recording import RecordingLog
 from rlm_kernel.types import Usage
 
@@ -40,6 +40,22 @@ def finished(status: RunStatus = "answered", answer: str | None = "42", error: s
 def stored(digest: str, index_digest: str | None = None) -> ContextStored:
     """Return the event of a context in the content store."""
     return ContextStored(digest=digest, kind="str", size=3, source="value", index_digest=index_digest)
+
+
+def box(seed: int | None = None) -> SandboxStarted:
+    """Return the event of a container."""
+    return SandboxStarted(
+        runtime="d",
+        oci_runtime="r",
+        engine="e",
+        container="c",
+        image="i",
+        image_id="i",
+        carrier="socket",
+        uid=1,
+        seen={},
+        seed=seed,
+    )
 
 
 def write_run(state_dir: Path, run: str, events: Iterable[tuple[AnyEvent, str] | AnyEvent]) -> Path:

@@ -22,7 +22,6 @@ from rlm_kernel.events import (
     ModelRequested,
     QuestionAsked,
     QuestionFailed,
-    SandboxStarted,
     SubcallFailed,
     SubcallRefused,
     SubcallReplied,
@@ -33,7 +32,7 @@ from rlm_kernel.recording import EVENTS_FILE, Recording
 from rlm_kernel.recording.tape import NodeTape, Tape, refusal_key
 from rlm_kernel.session import CallKey, digest
 from rlm_kernel.types import Usage
-from tests.support.recorded import run_id, started, stored, write_run
+from tests.support.recorded import box, run_id, started, stored, write_run
 
 V1 = Path(__file__).parents[2] / "recordings" / "v1"
 HEAD = [started(run_id(1)), stored("0" * 64)]
@@ -209,20 +208,8 @@ def test_what_no_run_writes_is_damage_or_nothing(tmp_path: Path) -> None:
         answers("s1", "B"),
         replied("s2"),
     ]
-    box = SandboxStarted(
-        runtime="d",
-        oci_runtime="r",
-        engine="e",
-        container="c",
-        image="i",
-        image_id="i",
-        carrier="socket",
-        uid=1,
-        seen={},
-        seed=-1,
-    )
     failed = QuestionFailed(ask=1, error="CancelledError", message="")
-    with write(tmp_path, box, *turn(1, *events), failed, (cell(7), "s9/s9")) as recording:
+    with write(tmp_path, box(seed=-1), *turn(1, *events), failed, (cell(7), "s9/s9")) as recording:
         tape = node_of(recording)
         taped = tape.cell(1)
         assert [(call.answered, call.node) for call in taped.calls] == [(False, None), (True, None)]
