@@ -25,13 +25,23 @@ VARIES = "import uuid\nname = uuid.uuid4()"
 CARRIED = "print(name)"
 
 
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a state folder with the run is once it is recorded."""
+    return tmp_path_factory.mktemp("recorded") / "state"
+
+
 @pytest.fixture
-def recorded(program: Program, script: Callable[..., str], tmp_path: Path) -> Path:
-    """The folder of a run with a cell of each kind."""
-    (tmp_path / "text.txt").write_text("banana")
-    cells = (IDENTICAL, NORMALISED, VARIES, CARRIED, "print('six')\nFINAL(6)")
-    model = ("--model", script(*cells), "--context", str(tmp_path / "text.txt"))
-    assert program.run("-m", "rlm_kernel", "run", *model, "How many?").status == 0
+def recorded(program: Program, script: Callable[..., str], tmp_path: Path, state: Path) -> Path:
+    """The folder of a run with a cell of each kind, which is recorded once for all tests."""
+    if not state.exists():
+        (tmp_path / "text.txt").write_text("banana")
+        cells = (IDENTICAL, NORMALISED, VARIES, CARRIED, "print('six')\nFINAL(6)")
+        model = ("--model", script(*cells), "--context", str(tmp_path / "text.txt"))
+        assert program.run("-m", "rlm_kernel", "run", *model, "How many?").status == 0
+        shutil.copytree(program.state, state)
+    else:
+        shutil.copytree(state, program.state, dirs_exist_ok=True)
     (folder,) = (program.state / "rlm_kernel" / "runs").iterdir()
     return folder
 
