@@ -69,6 +69,7 @@ class OpenRun:
             seconds=time.monotonic() - started,
             turns=outcome.turns,
             reason=outcome.reason,
+            before={} if self.run.origin is None else dict(self.run.origin.usage),
         )
 
     @contextmanager

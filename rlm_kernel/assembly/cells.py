@@ -33,7 +33,7 @@ class Cells:
             self._played.before_cell(self.session.cells + 1)
         result = await (self._stopped_first(code, turn) if self._stop_first else self._run(code, turn))
         if self._played is not None:
-            self._played.after_cell(self.session.cells, result)
+            await self._played.after_cell(self.session.cells, result)
         return result
 
     async def _run(self, code: str, turn: int) -> CellResult:

@@ -100,4 +100,5 @@ async def open_controller(place: Place, run: Run, children: Offered) -> AsyncIte
             played.root(root), cells, run, limits, played.profile(profile), listener(place.settings, place.on_text)
         )
         played.on_live = partial(led.read_up_to, profile.window)
+        led.before_turn = played.before_turn
         yield led, cells

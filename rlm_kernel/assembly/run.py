@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rlm_kernel.assembly.contexts import context_events
 from rlm_kernel.assembly.models import Models
@@ -22,6 +22,7 @@ from rlm_kernel.events import (
     RunOrigin,
     RunStarted,
     RunStatus,
+    SandboxStarted,
     SubcallRequested,
     TurnStarted,
 )
@@ -34,7 +35,7 @@ from rlm_kernel.version import __version__
 class Run:
     """One run from its first event to its last, and the sink of those between; it counts questions and turns.
 
-    `status`, `answer`, `reason` and `error` are those of its last question.
+    `status`, `answer`, `reason` and `error` are those of its last question, `boxes` the containers that it had.
     """
 
     id: str
@@ -52,11 +53,14 @@ class Run:
     parent: str | None = None
     depth: int = 0
     origin: RunOrigin | None = None
+    boxes: list[SandboxStarted] = field(default_factory=list)
 
     def emit(self, event: AnyEvent) -> None:
         """Pass `event` on."""
         self.asks += isinstance(event, QuestionAsked)
         self.turns += isinstance(event, TurnStarted)
+        if isinstance(event, SandboxStarted):
+            self.boxes.append(event)
         if isinstance(event, SubcallRequested):
             self.models.meter.add_subcall()
         self.sink.emit(event)

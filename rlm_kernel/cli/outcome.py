@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,11 +48,16 @@ def as_json(result: RunResult[str]) -> dict[str, Any]:
         "run": result.run,
         "recording": str(result.recording) if result.recording.exists() else None,
         "head": result.head,
-        "usage": {name: msgspec.to_builtins(usage) for name, usage in result.usage.items()},
+        "usage": _builtins(result.usage),
         "cost_usd": result.cost_usd,
+        **({"before": _builtins(result.before), "total_cost_usd": result.total_cost_usd} if result.before else {}),
         "seconds": round(result.seconds, 3),
         "turns": result.turns,
     }
+
+
+def _builtins(usage: Mapping[str, Usage]) -> dict[str, Any]:
+    return {name: msgspec.to_builtins(used) for name, used in usage.items()}
 
 
 def write_summary(result: RunResult[Any]) -> None:
@@ -59,6 +65,8 @@ def write_summary(result: RunResult[Any]) -> None:
     total = sum(result.usage.values(), Usage())
     turns = f"{result.turns} turn{'s' if result.turns != 1 else ''}"
     lines = [" · ".join([turns, *used(total), clock_time(result.seconds)])]
+    if result.before:
+        lines.append(" · ".join(["before it was resumed", *used(sum(result.before.values(), Usage()))]))
     if result.recording.exists():
         lines.append(f"recording: {result.recording}")
     if result.status == "partial":

@@ -21,6 +21,7 @@ from rlm_kernel.cli.text import clean, one_line
 from rlm_kernel.cli.view import HEARD, RunView, TurnView
 from rlm_kernel.models.model import TextDelta
 
+_DIFFERENCES = 5
 REASONS = {"timed_out": "its time limit", "stopped": "it was stopped", "budget": "the budget is spent"}
 
 
@@ -132,6 +133,15 @@ class Progress:
         self._line(
             f"container {one_line(event.container)[:12]}: no network, user {event.uid}, its limits were read back"
         )
+
+    @_show.register
+    def _(self, event: ev.WentLive) -> None:
+        again = f"{event.cells} cell{'s' if event.cells != 1 else ''} ran again"
+        self._line(f"{again} in {clock_time(event.seconds)}, as recorded; from here on models are asked")
+        for difference in event.differences[:_DIFFERENCES]:
+            self._line(f"not as it was: {one_line(difference, 1000)}", "yellow")
+        if (more := len(event.differences) - _DIFFERENCES) > 0:
+            self._line(f"not as they were: {more} more", "yellow")
 
     @_show.register
     def _(self, event: ev.Notice) -> None:

@@ -141,6 +141,7 @@ class Conversation:
                 tool_calls=list(completion.tool_calls),
                 reasoning=completion.reasoning,
                 cached=completion.cached,
+                counted=completion.counted,
             )
         )
         return completion

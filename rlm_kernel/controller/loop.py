@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -63,6 +63,8 @@ class Controller:
         self._profile = profile or find_profile(model.name)
         self._talk = Conversation(model, sink, max_reply_tokens=limits.max_reply_tokens)
         self._talk.on_text = on_text
+        self.before_turn: Callable[[], None] = lambda: None
+        """Called before each turn; what it raises ends the question there."""
         self._question = ""
         self._checked = Checked(None, sink, 0)
         self._asks = self._turn = 0
@@ -158,6 +160,7 @@ class Controller:
 
     async def _ask(self) -> Completion:
         """Have the next turn; mend once what the provider can't take: tools, or a conversation that is too long."""
+        self.before_turn()
         self._turn += 1
         self._sink.emit(TurnStarted(turn=self._turn))
         window = self._profile.window
@@ -239,6 +242,7 @@ class Controller:
 
     async def _ask_last(self, before: int, reason: str) -> Outcome:
         """Ask for the best answer so far; a final in any form or, in a reply without cells, the plain text is it."""
+        self.before_turn()
         self._sink.emit(Notice(message=f"{reason} The model is asked for its best answer so far."))
         said = prompt.last_request(reason)
         while (fitting := await self._checked.take(await self._last_answer(said, before, reason))) is None:

@@ -36,7 +36,8 @@ class ModelReplied(Event, frozen=True, kw_only=True):
     """The root model's reply. `seconds` counts from the request, waits and retries included.
 
     `reasoning` is what the provider wants back with the reply, in its own shape. `cached` says which recording it is
-    from if the provider was not asked; then `usage` is nothing, and `attempts` 0.
+    from if the provider was not asked; then `usage` is nothing, `attempts` 0, and `counted` what the provider counted
+    when it was asked, if that is known.
     """
 
     call: str
@@ -50,6 +51,7 @@ class ModelReplied(Event, frozen=True, kw_only=True):
     tool_calls: list[ToolCall] = msgspec.field(default_factory=list)
     reasoning: JSON = None
     cached: Origin | None = None
+    counted: Usage | None = None
 
 
 class ModelFailed(Event, frozen=True, kw_only=True):

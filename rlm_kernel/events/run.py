@@ -16,8 +16,8 @@ AnswerSource = Literal["FINAL", "FINAL_VAR", "answer", "reply", "last_request"]
 class RunOrigin(msgspec.Struct, frozen=True, kw_only=True):
     """The recorded run that a run goes on from, or replays: `how`.
 
-    `records` of it were read, `head` is SHA-256 of the last of them, and `turn` the last turn that was taken over (None
-    for all).
+    `records` of it were taken over, `head` is SHA-256 of the last of them, and `turn` the last turn of those (None for
+    all).
 
     A resumed run counts what was used before it, by all the runs that it goes on from: `usage` per model name,
     `subcalls`, and `seconds` of work. Elsewhere they are nothing.
@@ -70,7 +70,7 @@ class WentLive(Event, frozen=True, kw_only=True):
     """The recording that this session goes on from is used up: models are asked from here on.
 
     Until here `cells` ran again and `answers` of models and tools were the recorded ones. `differences` say which
-    cells' outputs are not what they were, `seconds` how long it took.
+    cells' outputs or ends are not what they were, `seconds` how long it took.
     """
 
     turn: int

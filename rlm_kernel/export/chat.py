@@ -17,7 +17,11 @@ from rlm_kernel.types import Message, Tool, ToolCall, Usage
 Level = Literal["root", "sub", "all"]
 Outcome = Literal["answered", "partial", "failed", "cancelled", "running", "broken-off"]
 Line = dict[str, Any]
-_CANCELS = ("CancelledError", "KeyboardInterrupt")
+_WITHOUT_ANSWER: dict[str, Outcome] = {
+    "CancelledError": "cancelled",
+    "KeyboardInterrupt": "cancelled",
+    "RecordingEnded": "broken-off",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,10 +160,7 @@ class _Session:
             case ev.AnswerGiven():
                 status, reason = ("partial" if ended.reason else "answered"), ended.reason
             case ev.QuestionFailed():
-                status, reason = (
-                    ("cancelled" if ended.error in _CANCELS else "failed"),
-                    f"{ended.error}: {ended.message}",
-                )
+                status, reason = _WITHOUT_ANSWER.get(ended.error, "failed"), f"{ended.error}: {ended.message}"
             case _:
                 status = "running" if is_written(self._recording.path) else "broken-off"
         return {

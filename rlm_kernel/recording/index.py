@@ -169,6 +169,11 @@ class Recording:
         return self._offsets[-1]
 
     @property
+    def has_grown(self) -> bool:
+        """Whether the file has more by now than was read."""
+        return os.fstat(self._file).st_size > self.size + self.torn
+
+    @property
     def version(self) -> int:
         """The version of the schema that the last line has."""
         return self._chain.version

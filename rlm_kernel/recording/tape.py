@@ -45,6 +45,7 @@ from rlm_kernel.events import (
 )
 from rlm_kernel.guest.wire import ErrorCode
 from rlm_kernel.models.model import Completion
+from rlm_kernel.recording.compare.again import Again
 from rlm_kernel.recording.index import Call, Cell, Node, Question, Recording, RootCall
 from rlm_kernel.recording.redaction import fits
 from rlm_kernel.recording.taped import TapedCall, TapedCell, TapedQuestion
@@ -55,6 +56,7 @@ _REFUSED_SHOWN = 1_000
 _INSTEAD = ModelError | BudgetExceeded | RecordingEnded | ReplayMismatch
 _TEXTS = frozenset(["prompt", "arguments"])
 _SEEDS = 2**32
+_BOXES = 20
 _LATEST = 4_000_000_000.0
 _CODES = (
     ("the run's budget is spent", ErrorCode.BUDGET_EXCEEDED),
@@ -92,6 +94,11 @@ class Tape:
                 turn, question = turns[until_turn]
                 is_first = turn is question.turns[0]
                 self.end = question.asked if is_first and ends_asked else turn.started
+
+    @property
+    def records(self) -> int:
+        """How many of the recording's records are on it."""
+        return len(self.recording) if self.end == math.inf else int(self.end)
 
     def node(self, path: str) -> NodeTape | None:
         """Return a session's tape; None if there is no such session."""
@@ -202,6 +209,11 @@ class NodeTape:
                     taped.refused[key] = _refusal(event.reason)
         return taped
 
+    def again(self) -> Again:
+        """Return what its cells are compared with while they run again."""
+        boxes = [self._recording.expect(seq, SandboxStarted) for seq in self._node.sandboxes[:_BOXES]]
+        return Again(self._recording, boxes, pinned=self.seed is not None)
+
     def ended(self, cell: Cell) -> tuple[str, str | None]:
         """Return how a cell ended that did: its status, and its error's name."""
         assert cell.finished is not None
@@ -224,7 +236,7 @@ class NodeTape:
                     tool_calls=tuple(event.tool_calls),
                     reasoning=event.reasoning,
                     cached=self._from(record.at),
-                    counted=event.usage,
+                    counted=event.counted or event.usage,
                 )
             case ModelFailed() as event:
                 raise _again(event.error, event.message)

@@ -17,6 +17,7 @@ from rlm_kernel.recording.calls import CallFigures, Calls, Kind, Sums
 from rlm_kernel.recording.index import Call, Cell, Node, Question, Recording, Turn
 
 BranchKind: TypeAlias = Kind | Literal["session", "question", "turn", "cell"]
+_WITHOUT_ANSWER = {"CancelledError": "cancelled", "RecordingEnded": "broken-off"}
 LISTED_CALLS = 3
 """More like calls of a cell than these are one branch."""
 LISTED = 6
@@ -120,7 +121,7 @@ class _Growing:
                 case AnswerGiven(reason=reason):
                     branch.status = "answered" if reason is None else "partial"
                 case QuestionFailed(error=error):
-                    branch.status = "cancelled" if error == "CancelledError" else "failed"
+                    branch.status = _WITHOUT_ANSWER.get(error, "failed")
                 case _:
                     pass
         branch.seconds = self._between(question.asked, question.ended)

@@ -15,6 +15,7 @@ from rlm_kernel.events import (
     SubcallFailed,
     SubcallReplied,
     SubcallRequested,
+    WentLive,
 )
 from rlm_kernel.recording.index import Recording
 from rlm_kernel.types import Usage
@@ -62,7 +63,7 @@ def used_by(recording: Recording) -> Used:
         used.subcalls += isinstance(event, SubcallReplied | SubcallFailed) and not recorded
         if not isinstance(event, ModelRetried):
             del models[record.node, event.call]
-    used.seconds += _worked(recording)
+    used.seconds += max(0.0, _worked(recording) - _ran_again(recording))
     return used
 
 
@@ -81,6 +82,16 @@ def _worked(recording: Recording) -> float:
         ended = recording.last_at if question.ended is None else _at(recording, question.ended)
         spans.append((_at(recording, question.asked), ended))
     return sum(max(0.0, end - begin) for begin, end in spans)
+
+
+def _ran_again(recording: Recording) -> float:
+    """Return the seconds in which a resumed run only did again what those before it had done."""
+    origin = recording.started.origin
+    if origin is None or origin.how != "resume":
+        return 0.0
+    told = (recording.event(seq) for seq in recording.root.others)
+    live = next((event for event in told if isinstance(event, WentLive)), None)
+    return _worked(recording) if live is None else max(0.0, live.seconds)
 
 
 class _When(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ import pytest
 
 from rlm_kernel import RLM, Settings
 from rlm_kernel.errors import ConfigError, NotResumable, StateDiverged
-from rlm_kernel.events import Notice, WentLive
+from rlm_kernel.events import ModelFailed, Notice, QuestionFailed, WentLive
 from rlm_kernel.recording import EVENTS_FILE, Recording
 from rlm_kernel.recording.bundle.pack import Packing, write_bundle
 from rlm_kernel.recording.folder import is_run_id
@@ -26,6 +26,7 @@ CELLS = {
     "Second?": ["y = x * 10", "FINAL(f'{y} {llm_query(\"end\")}')"],
     "Next?": ["try: llm_query(context)\nexcept LLMQueryError: pass", "FINAL(2)"],
     "Third?": ["FINAL(f'{x} ' + str('y' in globals()))"],
+    "Shown?": ["print(context)\n```\n\n```repl\nobject()\n```\n\n```repl\nimport os\nprint(os.urandom(9))", "FINAL(1)"],
     "Other?": ["if context != 'context': 1 / 0", "told = llm_query(context)\nz = 1", "FINAL(z)"],
 }
 
@@ -86,8 +87,6 @@ async def test_a_fork_goes_on_from_any_turn(own: Settings, led: Led, tmp_path: P
         led.models.clear()
         after_all = await rlm.afork(folder, question="Third?")
         assert after_all.answer == "5 True"
-        instead = await rlm.afork(folder, 1, "Third?")
-        assert instead.answer == "4 False"
         with (tmp_path / "third.tar.zst").open("wb") as file:
             write_bundle(third.recording / EVENTS_FILE, file, Packing(store=own.state_dir / "contexts"))
         of_fork = await rlm.afork(tmp_path / "third.tar.zst", question="Third?")
@@ -101,6 +100,41 @@ async def test_a_fork_goes_on_from_any_turn(own: Settings, led: Led, tmp_path: P
         assert origin.usage == {}
         went = [record.event for record in recording.records() if isinstance(record.event, WentLive)]
         assert [(each.turn, each.cells, each.differences) for each in went] == [(5, 4, [])]
+
+
+async def test_another_question_ends_the_one_that_it_cuts(own: Settings, led: Led) -> None:
+    """There without a further turn or request, and says so; the recording tells what was taken, and replays."""
+    folder = await two_questions(own)
+    led.models.clear()
+    async with RLM(settings=own) as rlm:
+        instead = await rlm.afork(folder, 1, "Third?")
+        assert (instead.answer, led.models) == ("4 False", [("m", "Third? 1")])
+        again = await rlm.areplay(str(instead.recording))
+    assert not again.differs
+    assert [answer.outcome for answer in again.comparison.answers] == ["unfinished", "identical"]
+    with Recording(instead.recording / "events.jsonl") as recording, Recording(folder / "events.jsonl") as of:
+        assert [(len(each.turns), len(each.turns[0].asked)) for each in recording.root.questions] == [(1, 1), (1, 1)]
+        ended = recording.expect(recording.root.questions[0].ended or 0, QuestionFailed)
+        assert ended.error == "RecordingEnded"
+        assert not [record for record in recording.records() if isinstance(record.event, ModelFailed)]
+        origin = recording.started.origin
+        assert origin is not None
+        cut = of.root.questions[0].turns[1].started
+        assert (origin.records, origin.head) == (cut, sha256(of.line(cut - 1)).hexdigest())
+
+
+async def test_what_was_cut_off_in_a_cell_is_not_gone_on_with_for_another_question(own: Settings, led: Led) -> None:
+    """The cell that had no end asks what it had no answer to; its question's model is asked for nothing more."""
+    folder = await two_questions(own)
+    lines = (folder / "events.jsonl").read_bytes().splitlines(keepends=True)
+    with Recording(folder / "events.jsonl") as recording:
+        (call,) = recording.root.cells[1].calls
+    cut = folder.parent.parent / "cut.jsonl"
+    cut.write_bytes(b"".join(lines[: call.requested + 1]))
+    led.models.clear()
+    async with RLM(settings=own) as rlm:
+        asked = await rlm.afork(cut, question="Third?")
+    assert (asked.answer, led.models) == ("4 False", [("s", "4"), ("m", "Third? 1")])
 
 
 async def test_what_can_not_be_forked_is_said(own: Settings, led: Led) -> None:
@@ -136,6 +170,16 @@ async def test_a_state_that_is_not_as_it_was_ends_the_run(own: Settings, led: Le
     assert any("cell 2 made a call that is not in the recording" in notice for notice in notices)
     (went,) = (event for event in events if isinstance(event, WentLive))
     assert went.differences == ["cell 1 ended with ZeroDivisionError, not ok"]
+
+
+async def test_what_a_cell_shows_is_compared(own: Settings, led: Led) -> None:
+    """What is another text is named, what may differ is not, and what cells read says why a text varies."""
+    async with RLM(settings=own) as rlm:
+        run = await rlm.acompletion("Shown?", "context")
+        forked = await rlm.afork(run.recording, 1, context="changed")
+    with Recording(forked.recording / "events.jsonl") as recording:
+        (went,) = (each.event for each in recording.records() if isinstance(each.event, WentLive))
+    assert went.differences == ["cell 1: stdout", "cell 3: stdout, as it reads urandom"]
 
 
 async def test_a_call_that_was_never_made_is_not_paid_for(own: Settings, led: Led) -> None:

@@ -219,7 +219,7 @@ async def test_a_budget_is_spent_again_where_it_was(settings: Settings) -> None:
 
 
 async def test_a_conversation_becomes_shorter_where_it_did(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compaction comes at the same turn, as what the provider counted is known."""
+    """Compaction comes at the same turn, as what the provider counted is known; in what is from such a run too."""
     cells = iter([*["print('x' * 4000)"] * 5, "FINAL(1)"])
 
     def answer(body: dict[str, Any]) -> Reply:
@@ -234,6 +234,8 @@ async def test_a_conversation_becomes_shorter_where_it_did(settings: Settings, m
     assert events(folder, HistoryCompacted)
     again = await the_same(long, folder)
     assert events(again.recording, HistoryCompacted)
+    third = await the_same(long, again.recording)
+    assert events(third.recording, HistoryCompacted)
 
 
 async def test_a_killed_run_is_replayed_to_its_end_and_resumed_from_there(settings: Settings) -> None:

@@ -162,6 +162,8 @@ async def test_a_run_that_is_killed_four_times_pays_once(killed: Killed) -> None
         used = used_by(last)
     # Seven turns and 52 prompts were paid for, each once; the session below is a sub-call too.
     assert (used.total.calls, used.subcalls) == (59, 53)
+    before, since = (sum(each["calls"] for each in ended.json[name].values()) for name in ("before", "usage"))
+    assert 0 < since < before == 59 - since, ended.json
     told = await killed.ended()
     assert told.status == 63
     assert "has its answer" in told.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -17,11 +18,13 @@ from rlm_kernel.events import Notice, WentLive
 from rlm_kernel.kernel import CellResult
 from rlm_kernel.models.model import Completion, Model, ModelRequest, Wrapper
 from rlm_kernel.recording import Used
-from rlm_kernel.recording.index import RootCall
+from rlm_kernel.recording.compare.ran import Ran
+from rlm_kernel.recording.index import Cell, RootCall
 from rlm_kernel.recording.tape import NodeTape, Tape
 from rlm_kernel.recording.taped import TapedCall, TapedQuestion
 from rlm_kernel.session import Asking, CallKey, PlayedCell
 
+MOST_DIFFERENCES = 100
 ENOUGH = 2.0
 """A cell that ended by itself may take so many times as long as cells may."""
 
@@ -76,7 +79,8 @@ class Playing:
         """Charge what the recorded run had used, once."""
         used, self.used = self.used, None
         if used is not None:
-            self.budget.charge(used.usage, subcalls=used.subcalls, seconds=used.seconds)
+            again = self.budget.used().seconds or 0.0  # in which what was paid for was only run again
+            self.budget.charge(used.usage, subcalls=used.subcalls, seconds=max(0.0, used.seconds - again))
 
     def check(self) -> None:
         """Raise `StateDiverged` where the run is strict and a cell did not run again as it had."""
@@ -107,6 +111,7 @@ class PlayedSession:
         self._calls: dict[str, TapedCall] = {}
         self._answers = self._cells = 0
         self._differences: list[str] = []
+        self._again = tape.again()
         self._cell: CellAnswers | None = None
         self._started = time.monotonic()
         playing.nodes[node] = tape.path
@@ -145,6 +150,14 @@ class PlayedSession:
         tape = None if taped is None or taped.node is None else self.tape.tape.node(taped.node)
         node = f"{self.node}/{call}" if self.node else call
         return None if tape is None else PlayedSession(self.playing, tape, node)
+
+    def before_turn(self) -> None:
+        """Raise `RecordingEnded` where another question takes the place of the rest of this one, or had taken it."""
+        question = self._question
+        if question is None or self._asked < len(question.asked):
+            return
+        if self._is_broken_off or question.failed == RecordingEnded.__name__:
+            raise RecordingEnded("another question is asked from here on, in place of the rest of this one")
 
     async def reply(self, model: Model, request: ModelRequest) -> Completion:
         """Give the next reply of the root model, beyond the tape that of `model`."""
@@ -191,7 +204,7 @@ class PlayedSession:
             raise ReplayMismatch(f"cell {number} is not in the recording")
         raise _ended(f"cell {number}")
 
-    def after_cell(self, number: int, result: CellResult) -> None:
+    async def after_cell(self, number: int, result: CellResult) -> None:
         """Spend the budget as it was, and raise `RecordingEnded` where the recorded run was stopped in the cell."""
         answers, self._cell = self._cell, None
         self.playing.check()
@@ -211,10 +224,33 @@ class PlayedSession:
             if result.status != was[0]:
                 self._diverged(self._differences[-1])
                 self.playing.check()
+        elif self.is_live:
+            await self._compare(place, result)
         question = self._question
         stopped = question is not None and question.failed == "CancelledError" and question.last == place.started
         if stopped and not (self.is_live and self._is_last):
             raise _ended(f"cell {number}")
+
+    async def _compare(self, place: Cell, result: CellResult) -> None:
+        """Take note of what the cell showed that it had not; a replay is compared as a whole when it is over."""
+        final = result.final
+        now = Ran(
+            cell=place.number,
+            turn=place.turn,
+            code="",
+            at=time.time() - result.seconds,
+            status=result.status,
+            seconds=result.seconds,
+            ename=result.ename,
+            evalue=result.evalue,
+            cut=result.cut,
+            final=None if final is None else final.value,
+            final_source=None if final is None else final.source,
+            outputs=result.outputs,
+        )
+        difference = await asyncio.to_thread(self._again.difference, place, now, [*self._run.boxes])
+        if difference is not None and len(self._differences) < MOST_DIFFERENCES:
+            self._differences.append(difference)
 
     def found(self, call: TapedCall, asking: Asking) -> None:
         """Take note of what a call is on the tape."""
@@ -271,14 +307,13 @@ class PlayedSession:
         """Return the request to the root model that is due, None where a live one takes its place."""
         if self._live:
             return None
-        question, goes_on = self._question, self.is_live and self._is_last
+        question, goes_on = self._question, self.is_live and self._is_last and not self._is_broken_off
         if question is not None and self._asked < len(question.asked):
             if not (goes_on and question.failed and question.ends_failing and self._asked == len(question.asked) - 1):
                 return question.asked[self._asked]
         elif question is not None and question.over and question.failed is None and not self.is_live:
             raise ReplayMismatch("the root model was asked once more than in the recording")
-        broken_off = self.playing.breaks_off and not self.node and question is not None
-        if goes_on and not broken_off:
+        if goes_on:
             return None
         raise _ended("the root model's next turn")
 
@@ -289,6 +324,11 @@ class PlayedSession:
     @property
     def _is_last(self) -> bool:
         return self.question >= len(self.tape.questions) - 1
+
+    @property
+    def _is_broken_off(self) -> bool:
+        """Whether the question is the one that the tape ends in, and is not gone on with."""
+        return self.playing.breaks_off and not self.node and self._is_last and self._question is not None
 
     def _after(self, place: int) -> None:
         """Spend the budget where that was recorded before whatever came next."""

@@ -25,6 +25,7 @@ from rlm_kernel.config import Settings
 from rlm_kernel.errors import ConfigError, RecordingDamaged, RecordingError, RlmKernelError
 from rlm_kernel.events import RunOrigin, TreeSink
 from rlm_kernel.recording import Recording, Used
+from rlm_kernel.recording.log import line_digest
 from rlm_kernel.recording.tape import NodeTape, Tape
 from rlm_kernel.sandbox.stored import Stored
 from rlm_kernel.tools import Toolbox
@@ -155,8 +156,8 @@ class _Recorded(Start):
         self.origin = RunOrigin(
             how=plan.how,
             run=recording.started.run,
-            records=len(recording),
-            head=recording.head,
+            records=(taken := session.tape.tape.records),
+            head=line_digest(recording.line(taken - 1)),
             turn=plan.until_turn,
             usage=plan.used.usage,
             subcalls=plan.used.subcalls,

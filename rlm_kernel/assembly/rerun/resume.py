@@ -17,8 +17,8 @@ from rlm_kernel.assembly.result import RunResult
 from rlm_kernel.assembly.sinks import Listeners
 from rlm_kernel.config import SETTINGS, Settings
 from rlm_kernel.errors import BudgetExceeded, ConfigError, NotResumable, RecordingError
-from rlm_kernel.events import AnswerGiven, BudgetSpent, WentLive
-from rlm_kernel.recording import EVENTS_FILE, Recording, Used, is_written, opened_run, used_by
+from rlm_kernel.events import AnswerGiven, AnyEvent, BudgetSpent, ModelReplied, SubcallReplied, ToolReplied, WentLive
+from rlm_kernel.recording import EVENTS_FILE, Recording, Used, is_written, opened_run, summaries, used_by
 from rlm_kernel.recording.folder import is_run_id
 
 _NAMES_SAID = 10
@@ -44,11 +44,17 @@ async def resume_run(kept: Kept, listeners: Listeners, wanted: GoOn) -> RunResul
     Raise `NotResumable`, `RecordingError`, `ContextMissing`, `ConfigError`, `BudgetExceeded` where what it may use is
     used up, `StateDiverged`, and what `RLM.acompletion` raises.
     """
+    state = kept.settings.state_dir
     with (
-        opened_run(kept.settings.state_dir, wanted.run) as path,
-        await asyncio.to_thread(lambda: _furthest(Recording(path))) as recording,
+        opened_run(state, wanted.run) as path,
+        await asyncio.to_thread(lambda: _latest(_furthest(Recording(path)), state)) as recording,
     ):
-        _check_open(recording)
+        try:
+            _check_open(recording)
+        except NotResumable as error:
+            if recording.path == path:
+                raise
+            raise NotResumable(f"what {path.parent.name} holds was gone on with: {error}") from None
         return await _go_on(kept, listeners, wanted, recording, Plan(how="resume", anyway=wanted.anyway))
 
 
@@ -93,11 +99,54 @@ def _beside(path: Path, run: str) -> Path:
     return path.absolute().parent.parent / run / EVENTS_FILE
 
 
+def _latest(recording: Recording, state_dir: Path) -> Recording:
+    """Return the recording to resume: the one of the last run that went on from this one, if one did and came further.
+
+    So a run that is resumed again by its first name pays nothing twice.
+    """
+    while (later := _later(recording, state_dir)) is not None:
+        recording.close()
+        recording = later
+    return recording
+
+
+def _later(recording: Recording, state_dir: Path) -> Recording | None:
+    for summary in summaries(state_dir):
+        origin = summary.origin
+        if origin is None or origin.how != "resume" or origin.run != recording.started.run:
+            continue
+        if origin.head != recording.head:
+            continue
+        try:
+            later = Recording(summary.folder / EVENTS_FILE)
+        except RecordingError:  # it is damaged, or was just removed
+            continue
+        if _has_more(later):
+            return later
+        later.close()
+    return None
+
+
+def _goes_on(recording: Recording) -> bool:
+    """Tell whether a run goes on, or did when it was read: it may have ended since."""
+    return is_written(recording.path) or recording.has_grown
+
+
 def _has_more(recording: Recording) -> bool:
-    """Tell whether a resumed run still goes on, has its answer, or had asked a live model."""
-    if is_written(recording.path) or (recording.finished is not None and recording.finished.answer is not None):
+    """Tell whether a resumed run goes on, has its answer, or was asking live models; one that failed, with success."""
+    finished = recording.finished
+    if _goes_on(recording) or (finished is not None and finished.answer is not None):
         return True
-    return any(isinstance(recording.event(seq), WentLive) for seq in recording.root.others)
+    live = next((seq for seq in recording.root.others if isinstance(recording.event(seq), WentLive)), None)
+    if live is None or finished is None:
+        return live is not None
+    return any(_is_new(recording.event(seq)) for seq in range(live + 1, len(recording)))
+
+
+def _is_new(event: AnyEvent) -> bool:
+    if isinstance(event, ToolReplied):
+        return True
+    return isinstance(event, ModelReplied | SubcallReplied) and (event.cached is None or event.cached.how != "recorded")
 
 
 async def _go_on(kept: Kept, listeners: Listeners, wanted: GoOn, recording: Recording, plan: Plan) -> RunResult[Any]:
@@ -119,7 +168,7 @@ async def _go_on(kept: Kept, listeners: Listeners, wanted: GoOn, recording: Reco
 def _check_open(recording: Recording) -> None:
     """Raise `NotResumable` for a run that was not cut off in a question."""
     run = recording.started.run
-    if is_written(recording.path):
+    if _goes_on(recording):
         raise NotResumable(f"the run {run} still goes on: wait for its end, or end its process")
     questions = recording.root.questions
     turns = sum(len(question.turns) for question in questions)

@@ -83,7 +83,11 @@ def _limits(
     settings: dict[str, JSON], sums: Sums, seconds: float, finished: RunFinished | None, recording: Recording
 ) -> list[dict[str, Any]]:
     """Return each limit of the whole run that was set, and what of it was used."""
-    usage = sums.usage
+    origin, usage = recording.started.origin, sums.usage
+    if origin is not None and not plausible(origin.seconds, *origin.usage.values()):
+        raise RecordingDamaged(f"{recording.path}: its first record has numbers that can't be")
+    if origin is not None and origin.how == "resume":  # it began with what was used before
+        usage, seconds = sum(origin.usage.values(), usage), seconds + origin.seconds
     turns = finished.turns if finished else sum(len(question.turns) for question in recording.root.questions)
     used = {
         "max_turns": turns,

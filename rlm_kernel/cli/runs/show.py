@@ -98,9 +98,11 @@ def _head(told: Facts, *, full: bool) -> Iterator[str]:
         yield f"setting    {name} = {one_line(str(value))}"
     for limit in told["limits"]:
         yield f"limit      {limit['limit']}: {_amount(limit, 'used')} of {_amount(limit, 'allowed')}"
-    for model, usage in told["usage"].items():
-        tokens = f"{count(usage['input_tokens'])} in, {count(usage['output_tokens'])} out"
-        yield f"used       {one_line(model, 60)}: {usage['calls']} calls, {tokens}, {cost(usage['cost_usd'])}"
+    before = (told["origin"] or {}).get("usage", {})
+    for word, used in (("used", told["usage"]), ("before", before)):
+        for model, usage in used.items():
+            tokens = f"{count(usage['input_tokens'])} in, {count(usage['output_tokens'])} out"
+            yield f"{word:<11}{one_line(model, 60)}: {usage['calls']} calls, {tokens}, {cost(usage['cost_usd'])}"
     yield from _questions(told["questions"], full=full)
 
 

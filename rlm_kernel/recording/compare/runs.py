@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Literal
 
@@ -122,7 +122,7 @@ class _Nodes:
         self._until = until_turn
         boxes = [_sandboxes(*side) for side in ((then, recorded), (now, again))]
         seeds = [{box.seed for box in side} for side in boxes]
-        self._own = [sorted(_names_of(side)) for side in boxes]
+        self._own = [sorted(names_of(side)) for side in boxes]
         self._reading = Reading(pinned=seeds[0] == seeds[1] and None not in seeds[0])
         self._varies: set[int] = set()
         self._below: list[tuple[str, str]] = []
@@ -147,7 +147,7 @@ class _Nodes:
 
     def _cell(self, recorded: Cell, again: Cell | None) -> CellCompared:
         then = read_cell(self._then, recorded)
-        reads = self._reading.take(recorded.number, then.code, [*self._unpinned(recorded, then)])
+        reads = self._reading.take(recorded.number, then.code, [*unpinned(self._then, recorded, then)])
         compared = CellCompared(
             node=self._recorded.path,
             cell=recorded.number,
@@ -176,20 +176,11 @@ class _Nodes:
             seconds_now=now.seconds,
         )
 
-    def _unpinned(self, cell: Cell, ran: Ran) -> Iterator[str]:
-        if ran.status in _FROM_OUTSIDE:
-            yield f"the moment of its end, as it {ran.status.replace('_', ' ')}"
-        if any(place.startswith("code") for place in ran.redacted):
-            yield "code that something was kept out of"
-        if any(_is_redacted(self._then.line(call.ended)) for call in cell.calls if call.ended is not None):
-            yield "an answer that something was kept out of"
-
     def _surroundings(self, then: Ran, now: Ran | None) -> Surroundings:
         spans = [(self._then.first_at, max(then.at, self._then.first_at) + then.seconds)]
         if now is not None:
             spans.append((self._now.first_at, now.at + now.seconds))
-        own = self._own[now is not None]
-        return Surroundings(spans=[(max(first, last - 24 * HOUR), last) for first, last in spans], own=own)
+        return surroundings(spans, self._own[now is not None])
 
     def _with_calls(self, found: Compared, recorded: Cell, again: Cell) -> Compared:
         """Pair the calls of both cells; one without its like is a difference of the cell."""
@@ -265,6 +256,21 @@ class _Nodes:
             )
 
 
+def unpinned(recording: Recording, cell: Cell, ran: Ran) -> Iterator[str]:
+    """Yield what a recorded cell has, beside what its code reads, that is not the same when it runs again."""
+    if ran.status in _FROM_OUTSIDE:
+        yield f"the moment of its end, as it {ran.status.replace('_', ' ')}"
+    if any(place.startswith("code") for place in ran.redacted):
+        yield "code that something was kept out of"
+    if any(_is_redacted(recording.line(call.ended)) for call in cell.calls if call.ended is not None):
+        yield "an answer that something was kept out of"
+
+
+def surroundings(spans: Iterable[tuple[float, float]], own: Iterable[str]) -> Surroundings:
+    """Return where cells ran, by what their clock may have shown and what names their session."""
+    return Surroundings(spans=[(max(first, last - 24 * HOUR), last) for first, last in spans], own=sorted(own))
+
+
 def _cells(node: Node, until_turn: int | None) -> list[Cell]:
     return [
         cell
@@ -279,7 +285,8 @@ def _sandboxes(recording: Recording, node: Node) -> list[SandboxStarted]:
     return [recording.expect(seq, SandboxStarted) for seq in node.sandboxes[:20]]
 
 
-def _names_of(boxes: list[SandboxStarted]) -> set[str]:
+def names_of(boxes: Iterable[SandboxStarted]) -> set[str]:
+    """Return what names a session by its containers."""
     names = (name for box in boxes for name in (str(box.uid), box.container, box.container[:12]))
     return {name for name in names if len(name) <= _LONGEST_NAME}
 

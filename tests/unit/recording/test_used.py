@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from rlm_kernel.assembly.rerun.played import Playing
 from rlm_kernel.budget import Budget, Limits
 from rlm_kernel.errors import BudgetExceeded
 from rlm_kernel.events import (
@@ -23,6 +24,7 @@ from rlm_kernel.events import (
     SubcallReplied,
     SubcallRequested,
     TurnStarted,
+    WentLive,
 )
 from rlm_kernel.recording import Recording, RecordingLog, Used, new_run_id, used_by
 from rlm_kernel.types import Origin, Usage
@@ -115,6 +117,37 @@ def test_time_between_questions_is_nobodys(tmp_path: Path, monkeypatch: pytest.M
         TurnStarted(turn=2),
     ]
     assert use(tmp_path, *((event, "") for event in events)).seconds == pytest.approx(3 + 2 + 0.5)
+
+
+@pytest.mark.parametrize(("how", "seconds"), [("resume", 15 - 5 + 9), ("fork", 15)])
+def test_the_time_of_running_again_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Any, seconds: float
+) -> None:
+    """A resumed run's own time is that from its first live call on; a fork begins anew."""
+    moments = iter([100.0, 101.0, 105.0, 108.0])
+    monkeypatch.setattr("rlm_kernel.recording.log.time.time", lambda: next(moments))
+    events = [
+        started(RunOrigin(how=how, run="r", records=1, head="", seconds=9.0)),
+        QuestionAsked(ask=1, question="?"),
+        WentLive(turn=1, cells=1, answers=1, seconds=5.0),
+        TurnStarted(turn=1),
+    ]
+    assert use(tmp_path, *((event, "") for event in events)).seconds == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(("again", "counts"), [(30.0, 40.0), (45.0, 45.0)])
+def test_the_time_of_running_again_is_part_of_what_was_used(again: float, counts: float) -> None:
+    """It counts beyond what the recorded run took alone."""
+    now = [0.0]
+    budget = Budget(Limits(seconds=100.0), clock=lambda: now[0])
+    playing = Playing(
+        tape=cast(Any, None), is_live=True, cell_timeout=1.0, used=Used(subcalls=1, seconds=40.0), budget=budget
+    )
+    now[0] = again
+    playing.paid()
+    playing.paid()
+    used = budget.used()
+    assert (used.seconds, used.subcalls) == (counts, 1)
 
 
 async def test_what_was_used_before_counts_in_the_budget() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ CONTEXT = ContextStored(digest="a" * 64, kind="str", size=5, source="gone.txt")
 ASKED = QuestionAsked(ask=1, question="?")
 TURN = TurnStarted(turn=1)
 ANSWER = AnswerGiven(answer="a", source="FINAL")
+LIVE = WentLive(turn=1, cells=0, answers=0, seconds=0)
 REQUEST = ModelRequested(call="m1", model="vllm:m", history=0, messages=[])
 
 
@@ -62,6 +65,19 @@ def recorded(state: Path, *events: Any, **started: Any) -> Path:
         for event in events:
             log.emit(event)
     return log.path
+
+
+def name_of(path: Path) -> tuple[str, str]:
+    """Return a recording's head and its run."""
+    with Recording(path) as recording:
+        return recording.head, recording.started.run
+
+
+def going_on(state: Path, source: str, head: str, run: str, *more: Any) -> Path:
+    """Record a run that resumes another one, with a context of this source."""
+    origin = RunOrigin(how="resume", run=run, records=4, head=head)
+    context = ContextStored(digest="a" * 64, kind="str", size=5, source=source)
+    return recorded(state, context, ASKED, TURN, *more, origin=origin)
 
 
 async def refused(state: Path, path: Path, settings: Settings | None = None, **wanted: Any) -> str:
@@ -124,28 +140,57 @@ async def test_a_run_that_goes_on_is_not_resumed(tmp_path: Path) -> None:
 async def test_a_resume_that_did_not_come_far_is_passed_over(tmp_path: Path) -> None:
     """What is resumed is the run that holds more, unless that one is gone, is another one, or was gone on from."""
 
-    def resumed(source: str, head: str, run: str, *more: Any) -> Path:
-        origin = RunOrigin(how="resume", run=run, records=4, head=head)
-        context = ContextStored(digest="a" * 64, kind="str", size=5, source=source)
-        return recorded(tmp_path, context, ASKED, TURN, *more, origin=origin)
-
+    resumed = partial(going_on, tmp_path)
     first = recorded(tmp_path, CONTEXT, ASKED, TURN)
-    with Recording(first) as recording:
-        of_first = recording.head, recording.started.run
+    of_first = name_of(first)
     second = resumed("second.txt", *of_first)
-    with Recording(second) as recording:
-        third = resumed("third.txt", recording.head, recording.started.run)
+    third = resumed("third.txt", *name_of(second))
     failed = resumed("failed.txt", *of_first, finished(status="failed", answer=None, error="StateDiverged"))
     for path in (first, second, third, failed):
         assert "gone.txt" in await refused(tmp_path, path)
     for path, source in (
-        (resumed("live.txt", *of_first, WentLive(turn=1, cells=0, answers=0, seconds=0)), "live.txt"),
+        (resumed("live.txt", *of_first, LIVE), "live.txt"),
         (resumed("other.txt", "0" * 64, of_first[1]), "other.txt"),
         (resumed("none.txt", of_first[0], "../../etc"), "none.txt"),
         (resumed("gone_too.txt", of_first[0], "20261121T073000Z-1f0c9a3e"), "gone_too.txt"),
     ):
         assert source in await refused(tmp_path, path)
     assert "NotResumable" in await refused(tmp_path, resumed("x", *of_first, ANSWER, finished()))
+
+
+async def test_a_run_that_was_resumed_is_gone_on_with_where_that_ends(tmp_path: Path) -> None:
+    """By its first name too: what the later run paid is not paid again. One that failed with nothing is passed over."""
+    first = recorded(tmp_path, CONTEXT, ASKED, TURN)
+    down = finished(status="failed", answer=None, error="ModelUnavailable")
+    tried = going_on(tmp_path, "tried.txt", *name_of(first), LIVE, REQUEST, down)
+    for path in (first, tried):
+        assert "gone.txt" in await refused(tmp_path, path)
+    live = going_on(tmp_path, "live.txt", *name_of(first), LIVE)
+    assert "live.txt" in await refused(tmp_path, first)
+    failed = going_on(tmp_path, "failed.txt", *name_of(live), LIVE, REQUEST, reply(Usage(calls=1)), down)
+    said = await refused(tmp_path, first)
+    names = [path.parent.name for path in (first, failed)]
+    assert said.startswith(f"NotResumable: what {names[0]} holds was gone on with: the run {names[1]} was not")
+    held = os.open(live, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        shutil.rmtree(failed.parent)
+        assert f"the run {live.parent.name} still goes on" in await refused(tmp_path, first)
+    finally:
+        os.close(held)
+
+
+def test_a_recording_knows_that_it_has_grown(tmp_path: Path) -> None:
+    """So a run that ended just after it was read is not taken for one that was cut off; a torn line is no growth."""
+    path = recorded(tmp_path, CONTEXT, ASKED, TURN)
+    with path.open("ab") as file, Recording(path) as recording:
+        grown = [recording.has_grown]
+        file.write(b'{"v":2')
+        file.flush()
+        grown.append(recording.has_grown)
+        assert grown == [False, True]
+        with Recording(path) as torn:
+            assert not torn.has_grown
 
 
 async def test_a_torn_last_line_is_passed_over_wherever_it_is_cut(tmp_path: Path) -> None:

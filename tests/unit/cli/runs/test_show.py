@@ -6,9 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from tests.support.recorded import finished, of, run_id, started, write_run
+from rlm_kernel.events import RunOrigin
+from tests.support.recorded import USED, finished, of, run_id, started, write_run
 from tests.unit.cli.conftest import RunCommand
 
 KEPT = Path(__file__).parents[3] / "recordings" / "v1"
@@ -94,3 +96,15 @@ def test_what_stands_before_damage_is_shown(command: RunCommand, state: Path) ->
     assert ended.status == 18
     assert "What are the lines about?" in ended.out
     assert "line 21" in ended.err
+
+
+@pytest.mark.usefixtures("state")
+def test_what_was_used_before_a_resume_is_told(command: RunCommand, state: Path) -> None:
+    """Apart from the run's own use, and as part of what its limits allow."""
+    origin = RunOrigin(how="resume", run=run_id(1), records=3, head="0" * 64, usage=USED, seconds=9)
+    first = msgspec.structs.replace(started(run_id(3), origin=origin), settings={"max_total_tokens": 1_000})
+    write_run(state, run_id(3), [first, finished()])
+    out = command("runs", "show", run_id(3)).out
+    assert "used       fake:root: 2 calls, 100 in, 20 out, $0.50" in out
+    assert "before     fake:root: 2 calls, 100 in, 20 out, $0.50" in out
+    assert "limit      max_total_tokens: 120 of 1000" in out
