@@ -157,6 +157,8 @@ def _digests(path: Path) -> Iterator[str]:
         except FileNotFoundError:
             return
         with os.fdopen(descriptor, "rb") as file:
-            while line := file.readline(LINE_LIMIT):
+            while line := file.readline(LINE_LIMIT + 1):
                 if b"ContextStored" in line:
                     yield from (digest.decode() for digest in _DIGEST.findall(line))
+                if len(line) > LINE_LIMIT:  # no reader comes behind it, and it may have no end
+                    return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +22,7 @@ from rlm_kernel.events import CellFinished
 from rlm_kernel.recording import Recording, index, read_events
 from rlm_kernel.recording.compare.runs import compare_runs
 from rlm_kernel.recording.nesting import MOST_NESTING, TOO_DEEP
+from rlm_kernel.recording.removal import needed_digests
 from rlm_kernel.recording.tape import Tape
 from rlm_kernel.types import JSON
 from tests.support import hostile_recordings as corpus
@@ -135,3 +138,16 @@ def test_cells_that_run_again_do_not_fill_the_disk(tmp_path: Path) -> None:
             else:
                 with pytest.raises(ReplayMismatch, match="far more than was recorded"):
                     playing.check_room()
+
+
+def test_what_a_run_needs_is_not_looked_for_behind_a_line_without_end(tmp_path: Path) -> None:
+    """A file with a hole of a terabyte takes no room; reading all of it would take hours."""
+    path = corpus.write(tmp_path / corpus.RUN, corpus.GOOD)
+    os.truncate(path, 2**40)
+    began = time.process_time()
+    assert needed_digests([path.parent]) == {corpus.DIGEST, *re.findall("[0-9a-f]{64}", lines_with_contexts())}
+    assert time.process_time() - began < 5
+
+
+def lines_with_contexts() -> str:
+    return "".join(line for line in corpus.GOOD.decode().splitlines() if "ContextStored" in line)
