@@ -114,14 +114,19 @@ def _labelled(client: docker.APIClient, nonce: str) -> list[str]:
 def remove_container(client: docker.APIClient, container: str) -> None:
     """Kill and remove a container, whoever else is at it. Raise `docker.errors.APIError`."""
     with suppress(docker.errors.NotFound):
-        try:
-            client.remove_container(container, force=True)
-        except docker.errors.APIError as error:
-            if error.status_code == CONFLICT:
-                client.wait(container, timeout=REMOVAL_DEADLINE, condition="removed")
-            else:
-                # Podman fails to kill what ends by itself in the same moment; after that it is as any other.
+        for again in (True, False):
+            try:
                 client.remove_container(container, force=True)
+            except docker.errors.APIError as error:
+                if error.status_code == CONFLICT:
+                    client.wait(container, timeout=REMOVAL_DEADLINE, condition="removed")
+                elif (
+                    again
+                ):  # engines fail to kill what ends by itself in the same moment; after that it is as any other
+                    continue
+                else:
+                    raise
+            return
 
 
 def _candidates(spec: SandboxSpec) -> Iterator[int]:

@@ -46,7 +46,8 @@ def test_json_holds_the_whole_result(program: Program, script: Script, text: str
     ended = program.run(*CLI, "--json", "--model", model, "--context", text, "how many lines?")
     assert (ended.status, ended.err) == (0, "")
     result = ended.json
-    assert list(result) == ["answer", "status", "reason", "run", "recording", "usage", "cost_usd", "seconds", "turns"]
+    fields = ["answer", "status", "reason", "run", "recording", "head", "usage", "cost_usd", "seconds", "turns"]
+    assert list(result) == fields
     assert (result["answer"], result["status"], result["turns"], result["cost_usd"]) == ("1000", "answered", 1, 0)
     assert result["reason"] is None
     assert result["usage"][model]["calls"] == 1
