@@ -16,8 +16,9 @@ from rlm_kernel.recording.tape import NodeTape, refusal_key
 from rlm_kernel.recording.taped import TapedCall, TapedCell
 from rlm_kernel.session import Asking, CallKey, digest
 
-PATIENCE = 5.0
-"""Seconds that an answer waits, beside twice the time that it took, for a call before it that is not made."""
+PATIENCE, LONGEST_PATIENCE = 5.0, 600.0
+"""Seconds that an answer waits, beside twice the time that it took, for a call before it that is not made, and at most,
+as that time may be a stranger's word."""
 REFUSALS_RECORDED = 100
 MOST_TRIED = 1_000
 """Of calls with redacted texts as many are held against one that is made."""
@@ -56,7 +57,7 @@ class Queue:
         """
         ready = self._ready[call] = asyncio.get_running_loop().create_future()
         self._advance()
-        patience = PATIENCE + 2 * max(0.0, self._latest.get(call, 0.0) - call.at)
+        patience = min(PATIENCE + 2 * max(0.0, self._latest.get(call, 0.0) - call.at), LONGEST_PATIENCE)
         try:
             while not ready.done():
                 given = len(self._over)
