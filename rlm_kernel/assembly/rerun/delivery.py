@@ -24,7 +24,7 @@ MOST_TRIED = 1_000
 """Of calls with redacted texts as many are held against one that is made."""
 
 
-GAP = 0.005
+GAP = 0.02
 """Seconds at most between two answers: what follows on one in the cell goes before the other then, as it did."""
 
 
