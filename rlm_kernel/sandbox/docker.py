@@ -122,28 +122,34 @@ class DockerRuntime:
     async def _accept(self, listener: socket.socket, container: Container) -> socket.socket:
         """Return the guest's connection, or raise `SandboxLost` if the container ends before it makes one."""
         loop = asyncio.get_running_loop()
-        accepting = asyncio.ensure_future(loop.sock_accept(listener))
+        called: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(listener, _happened, called)
         try:
-            await asyncio.wait({accepting}, timeout=SLOW_START)
-            if not accepting.done():
+            await asyncio.wait({called}, timeout=SLOW_START)
+            if not called.done():
                 # The call ends with the container, which does not outlive this session: nothing needs to wait for it.
                 ended = self._engine.begin(container.wait)
-                waits: set[asyncio.Future[Any]] = {accepting, ended}
+                waits: set[asyncio.Future[Any]] = {called, ended}
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            if not accepting.cancel():
-                accepting.result()[0].close()
-            raise
-        if accepting.cancel():
+        finally:
+            loop.remove_reader(listener)
+        if not called.done():
             raise SandboxLost(
                 "the container ended before it called back: its memory or open-file limit may be too small for it"
             )
-        return accepting.result()[0]
+        connection, _ = listener.accept()  # not `sock_accept`, which loses a connection that a cancel comes after
+        connection.setblocking(False)
+        return connection
 
     async def _remove(self, container: Container) -> None:
         """Remove what `container` made. A call that was begun is seen to its end, so a cancel can't lose it."""
         if container.begun:
             await self._engine.call("remove the container", container.remove)
+
+
+def _happened(event: asyncio.Future[None]) -> None:
+    if not event.done():
+        event.set_result(None)
 
 
 def _listen(folder: Path) -> socket.socket:

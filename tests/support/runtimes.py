@@ -70,6 +70,6 @@ def podman_as_root() -> Iterator[str]:
         with podman_service(["podman", "--cgroup-manager=cgroupfs", *places], folder) as address:
             yield address
     finally:
-        if (storage / "overlay").is_mount():
+        while (storage / "overlay").is_mount():  # Podman may mount it on itself more than once
             subprocess.run(["umount", storage / "overlay"], check=True)
         shutil.rmtree(folder)
