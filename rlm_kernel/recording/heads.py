@@ -31,7 +31,7 @@ def keep_head(state_dir: Path, run: str, head: Head) -> None:
             os.write(descriptor, msgspec.json.encode(head))
             os.fdatasync(descriptor)
             part.rename(folder / run)
-        except BaseException:
+        except BaseException:  # after a signal too, no part of a file stays
             part.unlink(missing_ok=True)
             raise
         finally:

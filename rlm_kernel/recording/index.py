@@ -142,7 +142,7 @@ class Recording:
             self._file = open_recording(path)
         try:
             self._read(partial=partial)
-        except BaseException:
+        except BaseException:  # nobody else knows of the file yet, to close it
             self.close()
             raise
 

@@ -232,7 +232,7 @@ def _locked(path: Path) -> int:
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
         unfinished.rename(path)
-    except BaseException:
+    except BaseException:  # nobody else knows of the descriptor yet
         os.close(descriptor)
         raise
     return descriptor

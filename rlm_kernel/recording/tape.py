@@ -10,6 +10,7 @@ import time
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 
 from rlm_kernel import errors
@@ -226,16 +227,10 @@ class NodeTape:
         record = self._recording.record(asked.ended)
         match record.event:
             case ModelReplied() as event:
-                return Completion(
-                    text=event.text,
-                    finish_reason=event.finish_reason,
-                    usage=Usage(),
-                    served_by=event.served_by,
-                    attempts=0,
-                    reply_id=event.reply_id,
+                return replace(
+                    self._completion(event, record.at),
                     tool_calls=tuple(event.tool_calls),
                     reasoning=event.reasoning,
-                    cached=self._from(record.at),
                     counted=event.counted or event.usage,
                 )
             case ModelFailed() as event:
@@ -260,22 +255,24 @@ class NodeTape:
         record = self._recording.record(call.call.ended)
         match record.event:
             case SubcallReplied() as event:
-                return Completion(
-                    text=event.text,
-                    finish_reason=event.finish_reason,
-                    usage=Usage(),
-                    served_by=event.served_by,
-                    attempts=0,
-                    reply_id=event.reply_id,
-                    note=event.note,
-                    cached=self._from(record.at),
-                )
+                return replace(self._completion(event, record.at), note=event.note)
             case ToolReplied() as event:
                 return Completion(text=event.result, finish_reason="stop", usage=Usage(), served_by="recorded")
             case SubcallFailed() | ToolFailed() as event:
                 raise KnownFailure(event.code, event.told, error=event.error, message=event.message)
             case other:
                 raise errors.RecordingDamaged(f"{self._recording.path}: {type(other).__name__} is no call's answer")
+
+    def _completion(self, event: ModelReplied | SubcallReplied, at: float) -> Completion:
+        return Completion(
+            text=event.text,
+            finish_reason=event.finish_reason,
+            usage=Usage(),
+            served_by=event.served_by,
+            attempts=0,
+            reply_id=event.reply_id,
+            cached=self._from(at),
+        )
 
     def _from(self, at: float) -> Origin:
         moment = time.gmtime(_moment(at))
